@@ -1,0 +1,99 @@
+//! Compiles the protos with protox (no protoc) and puts serde on the types
+//! that people read or write, named as the proto's JSON names say.
+
+use std::error::Error;
+
+use prost_types::field_descriptor_proto::{Label, Type};
+use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
+
+/// Messages of the service that `-o json|yaml` prints as they are.
+const PRINTED: &[&str] = &[
+    "VersionResponse",
+    "StatusResponse",
+    "Check",
+    "Scope",
+    "ErrorDetail",
+    "ResourceResult",
+    "Image",
+    "InspectImageResponse",
+    "PruneImagesResponse",
+    "DeleteImageResponse",
+    "LogChunk",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files = [
+        "kukeon/v1beta1/types.proto",
+        "kukeon/v1beta1/config.proto",
+        "kukeon/v1/service.proto",
+    ];
+    let set: FileDescriptorSet = protox::compile(files, ["proto"])?;
+    let mut config = tonic_prost_build::Config::new();
+    config.btree_map(["."]);
+    for file in &set.file {
+        for message in &file.message_type {
+            let name = format!(".{}.{}", file.package(), message.name());
+            match file.package() {
+                "kukeon.v1beta1" => {
+                    config.message_attribute(
+                        &name,
+                        "#[derive(serde::Serialize, serde::Deserialize)]\n#[serde(default, deny_unknown_fields)]",
+                    );
+                    fields(&mut config, &name, message);
+                }
+                _ if PRINTED.contains(&message.name()) => {
+                    config.message_attribute(&name, "#[derive(serde::Serialize)]");
+                    fields(&mut config, &name, message);
+                }
+                _ => {}
+            }
+        }
+    }
+    // An object is printed as the document it is, without a wrapper.
+    config.enum_attribute(
+        ".kukeon.v1.Object.object",
+        "#[derive(serde::Serialize)]\n#[serde(untagged)]",
+    );
+    config.message_attribute(
+        ".kukeon.v1.Object",
+        "#[derive(serde::Serialize)]\n#[serde(transparent)]",
+    );
+    tonic_prost_build::configure().compile_fds_with_config(set, config)?;
+    Ok(())
+}
+
+fn fields(config: &mut tonic_prost_build::Config, name: &str, message: &DescriptorProto) {
+    for field in &message.field {
+        let skip = skip_if(message, field);
+        config.field_attribute(
+            format!("{name}.{}", field.name()),
+            format!(
+                "#[serde(rename = \"{}\"{skip})]",
+                field.json_name.as_deref().unwrap_or(field.name())
+            ),
+        );
+    }
+}
+
+/// The `skip_serializing_if` that leaves an unset field out.
+fn skip_if(message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
+    let is_map = message.nested_type.iter().any(|n| {
+        n.options.as_ref().is_some_and(|o| o.map_entry())
+            && field.type_name().ends_with(&format!(".{}", n.name()))
+    });
+    let path = if is_map {
+        "std::collections::BTreeMap::is_empty"
+    } else if field.label() == Label::Repeated {
+        "Vec::is_empty"
+    } else if field.r#type() == Type::Message || field.proto3_optional() {
+        "Option::is_none"
+    } else {
+        match field.r#type() {
+            Type::String => "String::is_empty",
+            Type::Bytes => "Vec::is_empty",
+            _ => "crate::api::is_default",
+        }
+    };
+    format!(", skip_serializing_if = \"{path}\"")
+}

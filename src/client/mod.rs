@@ -1,0 +1,68 @@
+//! The `Kukeon` trait: the whole capability of the product. The in-process
+//! controller and the gRPC client both implement it.
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use crate::api::{Result, v1};
+
+/// Progress and results of long work. Dropping it cancels the work at the next
+/// step boundary.
+pub type EventStream = BoxStream<'static, Result<v1::Event>>;
+
+/// Everything that can be asked of kukeon, in-process or through the daemon.
+#[async_trait]
+pub trait Kukeon: Send + Sync + 'static {
+    /// Versions.
+    async fn version(&self, request: v1::VersionRequest) -> Result<v1::VersionResponse>;
+    /// Health checks.
+    async fn status(&self, request: v1::StatusRequest) -> Result<v1::StatusResponse>;
+    /// Prepares the host.
+    async fn init(&self, request: v1::InitRequest) -> Result<EventStream>;
+    /// Removes everything kukeon made on the host.
+    async fn uninstall(&self, request: v1::UninstallRequest) -> Result<EventStream>;
+    /// Reconciles documents.
+    async fn apply(&self, request: v1::ApplyRequest) -> Result<EventStream>;
+    /// Returns objects.
+    async fn get(&self, request: v1::GetRequest) -> Result<v1::GetResponse>;
+    /// Deletes objects.
+    async fn delete(&self, request: v1::DeleteRequest) -> Result<EventStream>;
+    /// Starts, stops, kills or restarts a cell.
+    async fn transition(&self, request: v1::TransitionRequest) -> Result<EventStream>;
+    /// Waits for a cell's work to end.
+    async fn wait(&self, request: v1::WaitRequest) -> Result<v1::WaitResponse>;
+    /// Runs a further process.
+    async fn exec(
+        &self,
+        input: BoxStream<'static, Result<v1::ExecInput>>,
+    ) -> Result<BoxStream<'static, Result<v1::ExecOutput>>>;
+    /// Output of a container.
+    async fn logs(
+        &self,
+        request: v1::LogsRequest,
+    ) -> Result<BoxStream<'static, Result<v1::LogChunk>>>;
+    /// Images.
+    async fn list_images(&self, request: v1::ListImagesRequest) -> Result<v1::ListImagesResponse>;
+    /// One image.
+    async fn inspect_image(
+        &self,
+        request: v1::InspectImageRequest,
+    ) -> Result<v1::InspectImageResponse>;
+    /// Removes an image.
+    async fn delete_image(
+        &self,
+        request: v1::DeleteImageRequest,
+    ) -> Result<v1::DeleteImageResponse>;
+    /// Removes unused images.
+    async fn prune_images(
+        &self,
+        request: v1::PruneImagesRequest,
+    ) -> Result<v1::PruneImagesResponse>;
+    /// Fetches an image.
+    async fn pull_image(&self, request: v1::PullImageRequest) -> Result<EventStream>;
+    /// Imports an archive.
+    async fn load_image(
+        &self,
+        input: BoxStream<'static, Result<v1::LoadImageRequest>>,
+    ) -> Result<EventStream>;
+}

@@ -1,0 +1,17 @@
+//! kukeon: a container runtime manager for one Linux machine.
+//!
+//! The rooms and who may call whom are described in `docs/architecture.md`.
+
+pub mod api;
+pub mod apply;
+pub mod cgroup;
+pub mod cli;
+pub mod client;
+pub mod controller;
+pub mod daemon;
+pub mod model;
+pub mod network;
+pub mod roles;
+pub mod runtime;
+pub mod scheme;
+pub mod store;

@@ -1,0 +1,47 @@
+//! Version-less internal types: names, references, desired objects, states and
+//! what the managers observe on the host. No external forms, no I/O.
+
+mod name;
+mod objects;
+mod observed;
+mod progress;
+mod reference;
+mod settings;
+mod state;
+
+pub use name::{Name, NameError};
+pub use objects::{
+    Capabilities, Cell, CellSpec, ContainerSpec, Labels, Meta, Mount, MountKind, PullPolicy, Realm,
+    RealmSpec, RegistryCredential, Resources, RestartPolicy, RunState, Seccomp, SecurityOptions,
+    Space, SpaceSpec, Stack, Tmpfs,
+};
+pub use observed::{
+    Attachment, ObservedCell, ObservedContainer, ObservedNetwork, ObservedSandbox, ObservedScope,
+    ObservedTask, TaskExit, TaskState,
+};
+pub use progress::{Progress, ProgressSink};
+pub use reference::{CellRef, ObjectRef, RealmRef, SpaceRef, StackRef};
+pub use settings::Settings;
+pub use state::{
+    CellState, CellStatus, ContainerState, ContainerStatus, NetworkStatus, ScopeState, ScopeStatus,
+};
+
+/// Label keys that carry ownership on containerd objects.
+pub mod label {
+    /// Realm of the owner.
+    pub const REALM: &str = "kukeon.io/realm";
+    /// Space of the owner.
+    pub const SPACE: &str = "kukeon.io/space";
+    /// Stack of the owner.
+    pub const STACK: &str = "kukeon.io/stack";
+    /// Cell of the owner.
+    pub const CELL: &str = "kukeon.io/cell";
+    /// Container of the owner.
+    pub const CONTAINER: &str = "kukeon.io/container";
+    /// Instance (see `Settings::instance`) that made the object.
+    pub const INSTANCE: &str = "kukeon.io/instance";
+    /// Hash of the part of the container spec that needs a new record.
+    pub const SPEC_HASH: &str = "kukeon.io/spec-hash";
+    /// The cell's run generation in which the task was started.
+    pub const RUN: &str = "kukeon.io/run-generation";
+}

@@ -1,0 +1,1 @@
+//! Finds a containerd or brings one up.

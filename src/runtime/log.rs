@@ -1,0 +1,1 @@
+//! Container output: the log writer role, and reading.
