@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::v1::ErrorDetail;
+
 /// Result of everything that can be asked of kukeon.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -42,6 +44,62 @@ impl Code {
             Code::Permission => 6,
             Code::Timeout => 7,
             Code::Cancelled | Code::Exhausted | Code::Failed => 1,
+        }
+    }
+
+    /// The class as written on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::Invalid => "Invalid",
+            Code::NotFound => "NotFound",
+            Code::Conflict => "Conflict",
+            Code::Unavailable => "Unavailable",
+            Code::Permission => "Permission",
+            Code::Timeout => "Timeout",
+            Code::Cancelled => "Cancelled",
+            Code::Exhausted => "Exhausted",
+            Code::Unsupported => "Unsupported",
+            Code::Failed => "Failed",
+        }
+    }
+
+    /// Reads the class from the wire; what is not known is `Failed`.
+    pub fn from_wire(text: &str) -> Self {
+        const ALL: [Code; 9] = [
+            Code::Invalid,
+            Code::NotFound,
+            Code::Conflict,
+            Code::Unavailable,
+            Code::Permission,
+            Code::Timeout,
+            Code::Cancelled,
+            Code::Exhausted,
+            Code::Unsupported,
+        ];
+        ALL.into_iter()
+            .find(|c| c.as_str() == text)
+            .unwrap_or(Code::Failed)
+    }
+}
+
+impl From<&Error> for ErrorDetail {
+    fn from(error: &Error) -> Self {
+        Self {
+            reason: error.reason.clone(),
+            message: error.message.clone(),
+            hint: error.hint.clone(),
+            code: error.code.as_str().to_owned(),
+        }
+    }
+}
+
+impl From<ErrorDetail> for Error {
+    fn from(detail: ErrorDetail) -> Self {
+        Self {
+            code: Code::from_wire(&detail.code),
+            reason: detail.reason,
+            message: detail.message,
+            hint: detail.hint,
         }
     }
 }
