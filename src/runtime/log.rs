@@ -1,1 +1,0 @@
-//! Container output: the log writer role, and reading.

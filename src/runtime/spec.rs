@@ -1,1 +1,0 @@
-//! OCI runtime spec of a container.
