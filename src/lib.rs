@@ -15,3 +15,4 @@ pub mod roles;
 pub mod runtime;
 pub mod scheme;
 pub mod store;
+pub mod sys;

@@ -1,0 +1,4 @@
+//! Small wrappers of kernel facilities that several managers need. They know
+//! nothing of kukeon's objects.
+
+pub mod mounts;
