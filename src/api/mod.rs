@@ -1,8 +1,11 @@
 //! External types, generated from `proto/kukeon`, and the errors of the edge.
 
 pub mod error;
+mod suggest;
+pub mod yaml;
 
 pub use error::{Code, Error, Result};
+pub use suggest::closest;
 
 /// Manifest kinds (`apiVersion: v1beta1`).
 #[allow(missing_docs, clippy::all)]

@@ -1,6 +1,7 @@
 //! Version-less internal types: names, references, desired objects, states and
 //! what the managers observe on the host. No external forms, no I/O.
 
+mod any;
 mod name;
 mod objects;
 mod observed;
@@ -9,6 +10,7 @@ mod reference;
 mod settings;
 mod state;
 
+pub use any::{AnyObject, CellContainer};
 pub use name::{Name, NameError};
 pub use objects::{
     Capabilities, Cell, CellSpec, ContainerSpec, Labels, Meta, Mount, MountKind, PullPolicy, Realm,

@@ -113,6 +113,14 @@ pub struct Cell {
     pub status: CellStatus,
 }
 
+impl Cell {
+    /// Whether the cell uses the host's network: one container that says so
+    /// decides for all, because they share one network namespace.
+    pub fn host_network(&self) -> bool {
+        self.spec.containers.iter().any(|c| c.host_network)
+    }
+}
+
 /// What is wanted of a cell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CellSpec {

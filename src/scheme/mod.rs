@@ -1,1 +1,28 @@
-//! scheme
+//! External versions ⇄ the internal model.
+//!
+//! Each version is one directory with two directions per kind. Nothing outside
+//! this room knows a version; `decode` is the way in for documents of any.
+
+mod check;
+mod error;
+pub mod v1beta1;
+
+pub use error::{Error, Problem};
+
+/// Whether passwords are written out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrets {
+    /// For the store.
+    Keep,
+    /// For everyone else.
+    Hide,
+}
+
+// The version that is written: to the store, and in answers.
+pub use v1beta1::{
+    cell_status_to_external, cell_status_to_model, cell_to_external, cell_to_model,
+    container_spec_to_external, container_spec_to_model, container_status_to_external,
+    container_status_to_model, container_to_external, container_to_model, realm_to_external,
+    realm_to_model, scope_status_to_external, scope_status_to_model, space_to_external,
+    space_to_model, stack_to_external, stack_to_model,
+};
