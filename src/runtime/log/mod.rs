@@ -4,16 +4,19 @@
 //! container's pipes. Neither containerd nor kukeond is on the way, so output is
 //! kept while either is down.
 
+mod files;
+mod inherited;
 mod line;
+mod lock;
 mod reader;
+mod sink;
+mod watch;
 mod writer;
 
 use std::path::{Path, PathBuf};
 
-use tokio::sync::watch;
-
 pub use line::{LogLine, MAX_CONTENT};
-pub use reader::{last_lines, read};
+pub use reader::{last_lines, read, settled};
 pub use writer::writer_main;
 
 use super::{Error, Result};
@@ -24,12 +27,15 @@ pub const WRITER_ROLE: &str = "log-writer";
 /// Rotated files beside the current one: `.1` is the younger.
 pub const ROTATIONS: u32 = 2;
 
+/// Size in bytes at which the current file is rotated: a log takes at most three times that.
+pub const ROTATE_BYTES: u64 = 10 * 1024 * 1024;
+
 /// What to read of a log.
 #[derive(Debug, Clone, Default)]
 pub struct ReadOptions {
     /// Goes on with new lines until the watched value is true (the container has
     /// ended) or its sender is gone, and the file is drained.
-    pub follow: Option<watch::Receiver<bool>>,
+    pub follow: Option<tokio::sync::watch::Receiver<bool>>,
     /// Only this many of the last lines.
     pub tail: Option<u64>,
     /// Only lines from this moment on.
@@ -75,8 +81,10 @@ fn rotated(path: &Path, n: u32) -> PathBuf {
 
 /// Removes a log with its rotations. What is gone already is no error.
 pub fn remove(path: &Path) -> Result<()> {
-    for n in (0..=ROTATIONS).rev() {
-        let file = rotated(path, n);
+    let mut half_made = path.as_os_str().to_owned();
+    half_made.push(".new");
+    let files = (0..=ROTATIONS).rev().map(|n| rotated(path, n));
+    for file in files.chain([PathBuf::from(half_made)]) {
         match std::fs::remove_file(&file) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::Other {
@@ -88,4 +96,35 @@ pub fn remove(path: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_uri_carries_any_path() {
+        assert_eq!(
+            uri(
+                Path::new("/usr/local/bin/kuke"),
+                Path::new("/run/a b/c+d&e=f%;é/log")
+            ),
+            "binary:///usr/local/bin/kuke?log-writer=/run/a%20b/c%2Bd%26e%3Df%25%3B%C3%A9/log"
+        );
+    }
+
+    #[test]
+    fn removal_takes_the_rotations_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["log", "log.1", "log.2", "log.new", "logbook"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        remove(&dir.path().join("log")).unwrap();
+        remove(&dir.path().join("log")).unwrap();
+        let left: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["logbook"]);
+    }
 }
