@@ -1,0 +1,93 @@
+//! Documents as they are stored: the external form, passwords included.
+//!
+//! Whatever version a document was written in is read; the newest is written.
+
+use serde::de::DeserializeOwned;
+
+use crate::api::{v1beta1, yaml};
+use crate::model::{Cell, Name, Realm, Space, Stack};
+use crate::scheme::{self, Secrets};
+
+fn encode(document: &impl serde::Serialize) -> Result<String, String> {
+    yaml::to_string(document).map_err(|e| e.to_string())
+}
+
+fn decode<D: DeserializeOwned, M>(
+    text: &str,
+    kind: &str,
+    envelope: fn(&D) -> (&str, &str),
+    to_model: fn(D) -> Result<M, scheme::Error>,
+) -> Result<M, String> {
+    // The plain parser: an error must not quote a line that may hold a password.
+    let document: D = serde_saphyr::from_str(text).map_err(|e| match e.location() {
+        Some(at) => format!(
+            "it cannot be read at line {}, column {}",
+            at.line(),
+            at.column()
+        ),
+        None => "it cannot be read".to_owned(),
+    })?;
+    // A file cut short by a power failure may still be well-formed YAML.
+    match envelope(&document) {
+        (scheme::v1beta1::VERSION, found) if found == kind => {}
+        (version, found) => {
+            return Err(format!(
+                "it is {found:?} of version {version:?}, not {kind:?} of {:?}",
+                scheme::v1beta1::VERSION
+            ));
+        }
+    }
+    to_model(document).map_err(|e| e.to_string())
+}
+
+macro_rules! codec {
+    ($type:ident, $encode:ident, $decode:ident, $to_external:expr, $to_model:path) => {
+        pub(super) fn $encode(object: &$type) -> Result<String, String> {
+            encode(&$to_external(object))
+        }
+        pub(super) fn $decode(text: &str) -> Result<$type, String> {
+            fn envelope(d: &v1beta1::$type) -> (&str, &str) {
+                (&d.api_version, &d.kind)
+            }
+            decode(text, stringify!($type), envelope, $to_model)
+        }
+    };
+}
+
+codec!(
+    Realm,
+    encode_realm,
+    decode_realm,
+    |realm| scheme::realm_to_external(realm, Secrets::Keep),
+    scheme::realm_to_model
+);
+codec!(
+    Space,
+    encode_space,
+    decode_space,
+    scheme::space_to_external,
+    scheme::space_to_model
+);
+codec!(
+    Stack,
+    encode_stack,
+    decode_stack,
+    scheme::stack_to_external,
+    scheme::stack_to_model
+);
+codec!(
+    Cell,
+    encode_cell,
+    decode_cell,
+    scheme::cell_to_external,
+    scheme::cell_to_model
+);
+
+/// A Container document for each container of the cell, in its order.
+pub(super) fn encode_containers(cell: &Cell) -> Result<Vec<(Name, String)>, String> {
+    let documents = cell.spec.containers.iter().filter_map(|container| {
+        let document = scheme::container_to_external(cell, &container.id)?;
+        Some(encode(&document).map(|text| (container.id.clone(), text)))
+    });
+    documents.collect()
+}
