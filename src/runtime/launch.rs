@@ -1,1 +1,0 @@
-//! Finds a containerd or brings one up.
