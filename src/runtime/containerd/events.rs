@@ -74,7 +74,10 @@ fn translate(envelope: Envelope) -> Option<RuntimeEvent> {
         "/tasks/oom" => (decode::<event::TaskOom>(&any)?.container_id, OutOfMemory),
         "/tasks/start" => (decode::<event::TaskStart>(&any)?.container_id, TaskChanged),
         "/tasks/paused" => (decode::<event::TaskPaused>(&any)?.container_id, TaskChanged),
-        "/tasks/resumed" => (decode::<event::TaskResumed>(&any)?.container_id, TaskChanged),
+        "/tasks/resumed" => (
+            decode::<event::TaskResumed>(&any)?.container_id,
+            TaskChanged,
+        ),
         "/containers/create" => (decode::<event::ContainerCreate>(&any)?.id, ContainerChanged),
         "/containers/update" => (decode::<event::ContainerUpdate>(&any)?.id, ContainerChanged),
         "/containers/delete" => (decode::<event::ContainerDelete>(&any)?.id, ContainerChanged),
@@ -123,7 +126,10 @@ mod tests {
     fn exit_of_an_exec_is_not_the_containers() {
         assert_eq!(translate(envelope("/tasks/exit", &exit("exec-1"))), None);
         let own = translate(envelope("/tasks/exit", &exit("c"))).unwrap();
-        assert_eq!((own.container.as_str(), own.kind), ("c", RuntimeEventKind::Exit));
+        assert_eq!(
+            (own.container.as_str(), own.kind),
+            ("c", RuntimeEventKind::Exit)
+        );
         assert_eq!(own.namespace, "n");
     }
 
@@ -137,7 +143,9 @@ mod tests {
     fn records_and_tasks_are_told_apart() {
         let deleted = event::ContainerDelete { id: "c".into() };
         assert_eq!(
-            translate(envelope("/containers/delete", &deleted)).unwrap().kind,
+            translate(envelope("/containers/delete", &deleted))
+                .unwrap()
+                .kind,
             RuntimeEventKind::ContainerChanged
         );
         let deleted = event::TaskDelete {

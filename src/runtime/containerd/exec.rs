@@ -241,9 +241,7 @@ impl Address {
             .start(self.c.call(&self.namespace, request))
             .await
             .map(drop)
-            .map_err(|s| {
-                tasks::failure(&self.c, "starting a process in", &self.container, &s)
-            })
+            .map_err(|s| tasks::failure(&self.c, "starting a process in", &self.container, &s))
     }
 
     async fn wait(&self) -> Result<TaskExit> {
@@ -295,7 +293,10 @@ impl Address {
             stdin: true,
         };
         let call = self.c.call(&self.namespace, request);
-        self.log("closing the input of", tasks::client(&self.c).close_io(call).await);
+        self.log(
+            "closing the input of",
+            tasks::client(&self.c).close_io(call).await,
+        );
     }
 
     async fn delete(&self) -> Result<()> {

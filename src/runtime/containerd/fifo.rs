@@ -54,7 +54,11 @@ fn sweep(parent: &Path) {
     };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let Some(pid) = name.to_str().and_then(|n| n.split_once('.')).map(|(p, _)| p) else {
+        let Some(pid) = name
+            .to_str()
+            .and_then(|n| n.split_once('.'))
+            .map(|(p, _)| p)
+        else {
             continue;
         };
         if pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists() {

@@ -126,12 +126,7 @@ impl Runtime for Containerd {
     }
 
     async fn create_task(&self, request: &TaskRequest) -> Result<()> {
-        tasks::create(
-            &self.connection().await?,
-            &self.settings.program,
-            request,
-        )
-        .await
+        tasks::create(&self.connection().await?, &self.settings.program, request).await
     }
 
     async fn start_task(&self, namespace: &str, id: &str) -> Result<()> {

@@ -133,8 +133,7 @@ async fn drain(c: &Connection, namespace: &str) -> Result<()> {
 }
 
 async fn drain_containers(c: &Connection, namespace: &str) -> Result<()> {
-    let mut client =
-        ContainersClient::new(c.channel.clone()).max_decoding_message_size(usize::MAX);
+    let mut client = ContainersClient::new(c.channel.clone()).max_decoding_message_size(usize::MAX);
     let all = client
         .list(c.call(namespace, ListContainersRequest::default()))
         .await
@@ -237,8 +236,12 @@ async fn collect(c: &Connection, namespace: &str) -> Result<()> {
         id: COLLECT_LEASE.into(),
         sync: true,
     };
-    gone(client.delete(c.call_within(namespace, delete, COLLECT)).await)
-        .map_err(|s| c.error(what(), &s))
+    gone(
+        client
+            .delete(c.call_within(namespace, delete, COLLECT))
+            .await,
+    )
+    .map_err(|s| c.error(what(), &s))
 }
 
 /// Names of the snapshotters that work on this server.

@@ -114,7 +114,10 @@ async fn observe_all(c: &Connection, namespace: &str, records: &[Container]) -> 
     let snapshotters: HashSet<&str> = records.iter().map(|r| r.snapshotter.as_str()).collect();
     let lists = snapshotters.into_iter().map(|name| async move {
         let infos = snapshots::list(c, namespace, name, Vec::new()).await?;
-        Ok(infos.into_iter().map(|i| (name.to_owned(), i.name)).collect::<Vec<_>>())
+        Ok(infos
+            .into_iter()
+            .map(|i| (name.to_owned(), i.name))
+            .collect::<Vec<_>>())
     });
     let (tasks, snapshots) = tokio::try_join!(tasks::list(c, namespace), try_join_all(lists))?;
     Ok((tasks, snapshots.into_iter().flatten().collect()))

@@ -104,7 +104,9 @@ mod tests {
         assert!(cause.contains("no such file"));
         let (_, cause) = command(&format!("{chain}\"/etc\": permission denied: unknown"));
         assert!(cause.contains("not executable"));
-        let (program, _) = command("OCI runtime exec failed: executable file `x` not found in $PATH: No such file or directory: unknown");
+        let (program, _) = command(
+            "OCI runtime exec failed: executable file `x` not found in $PATH: No such file or directory: unknown",
+        );
         assert_eq!(program, "x");
     }
 

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
+use containerd_client::services::v1::ListContainersRequest;
 use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
 use containerd_client::services::v1::snapshots::{
     Info, ListSnapshotsRequest, MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
     StatSnapshotRequest,
 };
-use containerd_client::services::v1::ListContainersRequest;
 use containerd_client::tonic::Code;
 use containerd_client::tonic::transport::Channel;
 use containerd_client::types::Mount;
@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use super::filter;
 use crate::model::{Labels, label};
-use crate::runtime::{Connection, Error, Result};
+use crate::runtime::{Connection, Result};
 
 /// Keeps the collector away from a snapshot that no record refers to yet.
 const GC_ROOT: &str = "containerd.io/gc.root";
@@ -165,7 +165,11 @@ pub async fn sweep(c: &Connection, namespace: &str) -> Result<()> {
     for info in ours {
         let old = info.created_at.is_some_and(|t| t.seconds < limit);
         if old && !records.contains(&info.name) {
-            tracing::info!(namespace, snapshot = info.name, "removing an orphaned snapshot");
+            tracing::info!(
+                namespace,
+                snapshot = info.name,
+                "removing an orphaned snapshot"
+            );
             remove(c, namespace, &c.snapshotter, &info.name).await?;
         }
     }
@@ -202,11 +206,6 @@ fn leaves_first(infos: Vec<Info>) -> Vec<String> {
         order.push(name);
     }
     order
-}
-
-/// The error for a snapshot that should be there and is not.
-pub fn missing(key: &str) -> Error {
-    Error::NotFound(format!("snapshot {key}"))
 }
 
 #[cfg(test)]

@@ -76,7 +76,11 @@ pub async fn create(c: &Connection, program: &Path, request: &TaskRequest) -> Re
         stderr: output,
         ..Default::default()
     };
-    let create = || async { client(c).create(c.call_within(namespace, message.clone(), CREATE)).await };
+    let create = || async {
+        client(c)
+            .create(c.call_within(namespace, message.clone(), CREATE))
+            .await
+    };
     let mut result = create().await;
     if matches!(&result, Err(s) if s.code() == Code::AlreadyExists) {
         match get(c, namespace, id).await?.map(|t| t.state) {
@@ -115,7 +119,11 @@ pub fn failure(c: &Connection, doing: &str, id: &str, status: &Status) -> Error 
     if let Some(error) = runc::command_error(id, status.message()) {
         return error;
     }
-    match c.error_on(format!("{doing} task {id}"), &format!("container {id}"), status) {
+    match c.error_on(
+        format!("{doing} task {id}"),
+        &format!("container {id}"),
+        status,
+    ) {
         Error::Other { what, cause } => Error::Other {
             what,
             cause: runc::clean(&cause).to_owned(),
@@ -190,7 +198,9 @@ pub async fn remove(c: &Connection, namespace: &str, id: &str) -> Result<Option<
     match delete(c, namespace, id).await {
         Ok(response) => Ok(Some(exit(response.exit_status, response.exited_at))),
         Err(s) if s.code() == Code::NotFound => Ok(None),
-        Err(s) => Err(ended.err().unwrap_or_else(|| failure(c, "removing", id, &s))),
+        Err(s) => Err(ended
+            .err()
+            .unwrap_or_else(|| failure(c, "removing", id, &s))),
     }
 }
 
@@ -209,9 +219,7 @@ fn observe(process: &Process) -> ObservedTask {
         ProcessStatus::Created => TaskState::Created,
         ProcessStatus::Running => TaskState::Running,
         ProcessStatus::Paused | ProcessStatus::Pausing => TaskState::Paused,
-        ProcessStatus::Stopped => {
-            TaskState::Stopped(exit(process.exit_status, process.exited_at))
-        }
+        ProcessStatus::Stopped => TaskState::Stopped(exit(process.exit_status, process.exited_at)),
         ProcessStatus::Unknown => TaskState::Unknown,
     };
     ObservedTask {
@@ -249,8 +257,14 @@ mod tests {
             }),
             ..Default::default()
         };
-        assert_eq!(observe(&process(ProcessStatus::Created)).state, TaskState::Created);
-        assert_eq!(observe(&process(ProcessStatus::Pausing)).state, TaskState::Paused);
+        assert_eq!(
+            observe(&process(ProcessStatus::Created)).state,
+            TaskState::Created
+        );
+        assert_eq!(
+            observe(&process(ProcessStatus::Pausing)).state,
+            TaskState::Paused
+        );
         let TaskState::Stopped(exit) = observe(&process(ProcessStatus::Stopped)).state else {
             panic!();
         };
