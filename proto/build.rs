@@ -31,6 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let set: FileDescriptorSet = protox::compile(files, ["proto"])?;
     let mut config = tonic_prost_build::Config::new();
     config.btree_map(["."]);
+    // `Debug` of a login is written by hand: it hides the password.
+    config.skip_debug([".kukeon.v1beta1.RegistryCredential"]);
     for file in &set.file {
         for message in &file.message_type {
             let name = format!(".{}.{}", file.package(), message.name());
@@ -66,10 +68,15 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn fields(config: &mut tonic_prost_build::Config, name: &str, message: &DescriptorProto) {
     for field in &message.field {
         let skip = skip_if(message, field);
+        // `labels:` with nothing below it means no labels.
+        let null = match name.starts_with(".kukeon.v1beta1.") && !skip.contains("Option::") {
+            true => ", deserialize_with = \"crate::api::null_is_default\"",
+            false => "",
+        };
         config.field_attribute(
             format!("{name}.{}", field.name()),
             format!(
-                "#[serde(rename = \"{}\"{skip})]",
+                "#[serde(rename = \"{}\"{skip}{null})]",
                 field.json_name.as_deref().unwrap_or(field.name())
             ),
         );

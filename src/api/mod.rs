@@ -1,10 +1,17 @@
-//! External types, generated from `proto/kukeon`, and the errors of the edge.
+//! External types, generated from `proto/kukeon`, their strict decoding, and the
+//! errors of the edge.
 
+mod document;
 pub mod error;
+mod problem;
 mod suggest;
 pub mod yaml;
 
+pub use document::{
+    Configuration, Document, MAX_INPUT, Object, V1beta1, decode, decode_config, decode_each,
+};
 pub use error::{Code, Error, Result};
+pub use problem::Problem;
 pub use suggest::closest;
 
 /// Manifest kinds (`apiVersion: v1beta1`).
@@ -19,7 +26,26 @@ pub mod v1 {
     tonic::include_proto!("kukeon.v1");
 }
 
+/// Hides the password.
+impl std::fmt::Debug for v1beta1::RegistryCredential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistryCredential")
+            .field("server_address", &self.server_address)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Whether a value is its type's default; unset fields are not written.
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// Reads a field whose name stands there with nothing behind it as unset.
+pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + serde::Deserialize<'de>,
+{
+    Ok(<Option<T> as serde::Deserialize>::deserialize(deserializer)?.unwrap_or_default())
 }

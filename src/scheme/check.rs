@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use super::{Error, Problem};
+use super::Error;
+use crate::api::Problem;
 use crate::model::{Labels, Name};
 
 /// Result of an enumeration lookup: outside word and inside value.
@@ -23,12 +24,7 @@ impl Check {
         reason: &'static str,
         message: impl Into<String>,
     ) -> &mut Problem {
-        self.problems.push(Problem {
-            path: path.into(),
-            reason,
-            message: message.into(),
-            suggestion: String::new(),
-        });
+        self.problems.push(Problem::new(path, reason, message));
         let last = self.problems.len() - 1;
         &mut self.problems[last]
     }

@@ -2,31 +2,7 @@
 
 use std::fmt;
 
-/// One wrong field.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Path in the document, for example `spec.containers[1].restartPolicy`.
-    pub path: String,
-    /// Stable CamelCase token, for example `BadName`.
-    pub reason: &'static str,
-    /// What is wrong, without the path.
-    pub message: String,
-    /// What to write instead; empty when there is nothing to say.
-    pub suggestion: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
-        }
-        f.write_str(&self.message)?;
-        if !self.suggestion.is_empty() {
-            write!(f, "; {}", self.suggestion)?;
-        }
-        Ok(())
-    }
-}
+use crate::api::Problem;
 
 /// A document that cannot be translated: every problem found in it, at least one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,12 +15,7 @@ impl Error {
     /// An error with one problem.
     pub fn new(path: impl Into<String>, reason: &'static str, message: impl Into<String>) -> Self {
         Self {
-            problems: vec![Problem {
-                path: path.into(),
-                reason,
-                message: message.into(),
-                suggestion: String::new(),
-            }],
+            problems: vec![Problem::new(path, reason, message)],
         }
     }
 

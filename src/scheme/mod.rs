@@ -5,9 +5,13 @@
 
 mod check;
 mod error;
+mod input;
 pub mod v1beta1;
 
-pub use error::{Error, Problem};
+pub use error::Error;
+
+use crate::api::{Document, Object, V1beta1};
+use crate::model::{AnyObject, CellContainer};
 
 /// Whether passwords are written out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,3 +30,22 @@ pub use v1beta1::{
     realm_to_model, scope_status_to_external, scope_status_to_model, space_to_external,
     space_to_model, stack_to_external, stack_to_model,
 };
+
+/// What a person wants, from a document of any version. Fields that only kukeon
+/// writes (status, generation, uid, times) are ignored; reserved labels are refused.
+pub fn decode(document: Document) -> Result<AnyObject, Error> {
+    let Object::V1beta1(object) = document.object;
+    let object = match *object {
+        V1beta1::Realm(o) => realm_to_model(o).map(AnyObject::Realm),
+        V1beta1::Space(o) => space_to_model(o).map(AnyObject::Space),
+        V1beta1::Stack(o) => stack_to_model(o).map(AnyObject::Stack),
+        V1beta1::Cell(o) => cell_to_model(o).map(AnyObject::Cell),
+        V1beta1::Container(o) => container_to_model(o).map(|(at, meta, spec)| {
+            AnyObject::Container(Box::new(CellContainer { at, meta, spec }))
+        }),
+    }?;
+    input::desired(object)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! What is wrong in a document, where, and how it is shown.
+
+use std::fmt;
+
+use super::yaml::Position;
+use super::{Error, Result};
+
+/// Problems shown of one input.
+const SHOWN: usize = 20;
+/// Longest part of a source line that is shown, in characters.
+const WIDTH: usize = 100;
+
+/// One wrong field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Path in the document, for example `spec.containers[1].restartPolicy`;
+    /// empty when the message says where.
+    pub path: String,
+    /// Stable CamelCase token, for example `BadName`.
+    pub reason: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead; empty when there is nothing to say.
+    pub suggestion: String,
+}
+
+impl Problem {
+    /// A problem without a suggestion.
+    pub fn new(path: impl Into<String>, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            reason,
+            message: message.into(),
+            suggestion: String::new(),
+        }
+    }
+
+    /// Adds what to write instead.
+    #[must_use]
+    pub fn suggest(mut self, suggestion: impl Into<String>) -> Self {
+        self.suggestion = suggestion.into();
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)?;
+        if !self.suggestion.is_empty() {
+            write!(f, "; {}", self.suggestion)?;
+        }
+        Ok(())
+    }
+}
+
+/// A problem with its place in a text.
+#[derive(Debug)]
+pub(super) struct Located {
+    pub(super) problem: Problem,
+    /// None when it concerns the whole input.
+    pub(super) at: Option<Position>,
+    /// `document 2 (Cell "web")`; empty when there is nothing to say.
+    pub(super) document: String,
+}
+
+/// One error that lists every problem of an input, with the source lines; the
+/// reason is that of the first.
+pub(super) fn report<T>(source: &str, text: &str, problems: &[Located]) -> Result<T> {
+    let mut out = String::new();
+    for (i, located) in problems.iter().take(SHOWN).enumerate() {
+        let Located {
+            problem,
+            at,
+            document,
+        } = located;
+        if i > 0 {
+            out.push('\n');
+        }
+        if !document.is_empty() {
+            out.push_str(document);
+            out.push_str(" at ");
+        }
+        match at {
+            Some(Position { line, column }) => {
+                out.push_str(&format!("{source}:{line}:{column}: {problem}"));
+                excerpt(
+                    &mut out,
+                    text,
+                    Position {
+                        line: *line,
+                        column: *column,
+                    },
+                );
+            }
+            None => out.push_str(&format!("{source}: {problem}")),
+        }
+    }
+    if problems.len() > SHOWN {
+        out.push_str(&format!("\n… and {} more", problems.len() - SHOWN));
+    }
+    let reason = problems.first().map_or("Invalid", |l| l.problem.reason);
+    Err(Error::invalid(reason, out))
+}
+
+/// The source line with a mark below the place.
+fn excerpt(out: &mut String, text: &str, at: Position) {
+    let Some(line) = text.lines().nth(at.line.saturating_sub(1)) else {
+        return;
+    };
+    let column = at.column.saturating_sub(1);
+    if line.trim().is_empty() {
+        return;
+    }
+    // Long lines (JSON on one line) are shown around the place.
+    let skip = column.saturating_sub(WIDTH / 2);
+    let skip = if line.chars().count() > WIDTH {
+        skip
+    } else {
+        0
+    };
+    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    let shown: String = line.chars().skip(skip).take(WIDTH).map(visible).collect();
+    let word = line
+        .chars()
+        .skip(column)
+        .take_while(|c| !c.is_whitespace() && !":,]}".contains(*c))
+        .count()
+        .clamp(1, WIDTH / 2);
+    let pad = " ".repeat(column - skip);
+    let marks = "^".repeat(word);
+    out.push_str(&format!("\n{:>5} | {shown}\n      | {pad}{marks}", at.line));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_stands_below_the_word() {
+        let mut out = String::new();
+        excerpt(
+            &mut out,
+            "a: b\n  ünit: wrong\n",
+            Position { line: 2, column: 9 },
+        );
+        assert_eq!(out, "\n    2 |   ünit: wrong\n      |         ^^^^^");
+    }
+
+    #[test]
+    fn long_lines_are_cropped() {
+        let text = format!("{}wrong{}", "x".repeat(100_000), "y".repeat(100_000));
+        let mut out = String::new();
+        excerpt(
+            &mut out,
+            &text,
+            Position {
+                line: 1,
+                column: 100_001,
+            },
+        );
+        assert!(out.len() < 300, "{}", out.len());
+        assert!(out.contains("xwrong"));
+    }
+}
