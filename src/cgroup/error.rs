@@ -1,5 +1,7 @@
 //! Failures of the cgroup manager.
 
+use rustix::io::Errno;
+
 /// Result of the cgroup manager.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -20,13 +22,30 @@ pub enum Error {
         controller: String,
         /// What is offered.
         offered: String,
+        /// What to do, as far as the kernel tells why it is missing.
+        remedy: String,
     },
     /// A path leaves the tree or is no cgroup.
     #[error("cgroup path {0:?} is invalid: {1}")]
     BadPath(String, String),
+    /// The cgroup does not exist.
+    #[error("cgroup {0} does not exist")]
+    NotFound(String),
     /// Processes did not go away.
     #[error("cgroup {0} still has processes after cgroup.kill: {1:?}")]
     Busy(String, Vec<u32>),
+    /// The kernel keeps another value than the one written.
+    #[error("cgroup {path}: {file} was set to {wanted}, but is {actual}")]
+    NotApplied {
+        /// Cgroup.
+        path: String,
+        /// File.
+        file: String,
+        /// Value written.
+        wanted: String,
+        /// Value read back.
+        actual: String,
+    },
     /// A file of a cgroup could not be read or written.
     #[error("cgroup {path}: {what}: {cause}")]
     File {
@@ -37,4 +56,18 @@ pub enum Error {
         /// Why.
         cause: String,
     },
+}
+
+impl Error {
+    pub(super) fn file(path: &str, what: impl Into<String>, cause: Errno) -> Self {
+        Error::File {
+            path: path.to_owned(),
+            what: what.into(),
+            cause: match cause {
+                Errno::ROFS => "the cgroup2 file system is mounted read-only".to_owned(),
+                Errno::NOSYS => "openat2 is missing (needs Linux 5.6)".to_owned(),
+                other => other.to_string(),
+            },
+        }
+    }
 }

@@ -1,7 +1,12 @@
 //! cgroup v2 manager: tree, controllers, limits, statistics.
 //! Kernel reference: Documentation/admin-guide/cgroup-v2.rst.
 
+mod detect;
 mod error;
+mod files;
+mod limits;
+mod remove;
+mod statistics;
 mod v2;
 
 use std::collections::BTreeSet;
