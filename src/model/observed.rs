@@ -89,7 +89,8 @@ pub struct Attachment {
 pub struct ObservedNetwork {
     /// The conflist on disk, as written; none when absent.
     pub conflist: Option<String>,
-    /// The bridge exists.
+    /// Bridge, its address and the address translation of the generated chain
+    /// are there; always true with a user's own chain, which has its own ways.
     pub bridge: bool,
 }
 

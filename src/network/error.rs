@@ -56,6 +56,14 @@ pub enum Error {
         /// Why.
         cause: String,
     },
+    /// A program of the host is missing.
+    #[error("program {program:?} not found: install package {package}")]
+    ProgramNotFound {
+        /// Program.
+        program: String,
+        /// Debian package that has it.
+        package: String,
+    },
     /// Something is missing.
     #[error("{0} not found")]
     NotFound(String),
@@ -70,4 +78,23 @@ pub enum Error {
         /// What went wrong.
         cause: String,
     },
+}
+
+impl Error {
+    /// Something the host said while `what` was being done.
+    pub(super) fn host(what: impl Into<String>, cause: impl std::fmt::Display) -> Self {
+        Self::Host {
+            what: what.into(),
+            cause: cause.to_string(),
+        }
+    }
+
+    /// The outcome of a removal that went on after errors.
+    pub(super) fn all(mut errors: Vec<Self>) -> Result<()> {
+        match errors.len() {
+            0 => Ok(()),
+            1 => Err(errors.remove(0)),
+            _ => Err(Self::Many(errors)),
+        }
+    }
 }

@@ -1,8 +1,22 @@
 //! CNI manager: sandbox namespaces, conflists, plugin execution, addresses.
 //! Knows nothing of containerd.
 
+mod attach;
+mod bridge;
+mod cache;
+mod chain;
 mod cni;
+mod conflist;
 mod error;
+mod exec;
+mod firewall;
+mod ids;
+mod netlink;
+mod nftables;
+mod remove;
+mod result;
+mod sandbox;
+mod subnet;
 
 use std::path::PathBuf;
 

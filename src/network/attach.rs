@@ -1,0 +1,285 @@
+//! A cell's attachment to the network of its space: ADD, CHECK, DEL, GC.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use super::cache::{Intent, Record};
+use super::chain::{Chain, Target};
+use super::cni::{Cni, Inner};
+use super::conflist::{Conflist, Version};
+use super::sandbox::{in_namespace, is_namespace, namespace_inode};
+use super::{Error, Result, SpaceNetwork, ids, netlink, result};
+use crate::model::{Attachment, CellRef, ObservedSandbox};
+
+impl Inner {
+    pub fn container_id(&self, cell: &CellRef) -> String {
+        ids::container_id(&self.instance, cell)
+    }
+
+    /// Facts about a sandbox; a few file system questions, no program is run.
+    pub fn observe_sandbox(&self, cell: &CellRef, host_network: bool) -> Result<ObservedSandbox> {
+        let record = self.cache.get(&self.container_id(cell))?;
+        Ok(ObservedSandbox {
+            pinned: self.sandboxes.pinned(cell, host_network),
+            exists: self.sandboxes.exists(cell),
+            attached: record
+                .as_ref()
+                .is_some_and(|record| self.attached(cell, record)),
+            attachment: record.map(|record| record.attachment()),
+        })
+    }
+
+    /// The interface that ADD made is still in the namespace that is pinned now.
+    fn attached(&self, cell: &CellRef, record: &Record) -> bool {
+        let Some(outcome) = &record.outcome else {
+            return false;
+        };
+        let net = self.sandboxes.paths(cell).net;
+        if namespace_inode(&net) != Some(outcome.namespace) {
+            return false;
+        }
+        if !outcome.host_interface.is_empty() {
+            // The ends of a veth pair only go together.
+            return Path::new("/sys/class/net")
+                .join(&outcome.host_interface)
+                .exists();
+        }
+        let inside = in_namespace(&net, || netlink::link(ids::INTERFACE));
+        inside.is_ok_and(|link| link.is_some())
+    }
+
+    /// Marks the host end of a cell's veth pair. For people and sweeps; the
+    /// attachment works without.
+    fn mark(&self, cell: &CellRef, host_interface: &str) {
+        if host_interface.is_empty() {
+            return;
+        }
+        let alias = ids::cell_alias(&self.instance, cell);
+        let marked = netlink::link(host_interface).and_then(|link| match link {
+            Some(link) => netlink::own_link(link.index, &alias),
+            None => Ok(()),
+        });
+        if let Err(error) = marked {
+            tracing::warn!(%cell, %host_interface, %error, "link could not be marked");
+        }
+    }
+
+    /// Removes a host end that its chain left behind, if it still is this cell's.
+    fn remove_host_end(&self, cell: &CellRef, name: &str) -> Result<()> {
+        let failed = |e| Error::host(format!("removing link {name} of {cell}"), e);
+        match netlink::link(name).map_err(failed)? {
+            Some(link) if link.alias == ids::cell_alias(&self.instance, cell) => {
+                netlink::remove_link(link.index).map_err(failed)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Cni {
+    /// ADD, unless the cell is attached already. What an earlier ADD left
+    /// unfinished is undone first, and so is this one when it fails.
+    pub(super) async fn attachment(
+        &self,
+        cell: &CellRef,
+        network: &SpaceNetwork,
+    ) -> Result<Attachment> {
+        let inner = &self.inner;
+        let id = inner.container_id(cell);
+        if let Some(record) = inner.cache.get(&id)? {
+            if inner.attached(cell, &record) {
+                return Ok(record.attachment());
+            }
+            self.undo(cell, &record).await?;
+        }
+        let net = inner.sandboxes.paths(cell).net;
+        let namespace = namespace_inode(&net)
+            .ok_or_else(|| Error::NotFound(format!("network namespace of {cell}")))?;
+        if network.own.is_none() && !inner.network_present(network)? {
+            let network = network.clone();
+            self.blocking(move |inner| inner.ensure_generated(&network))
+                .await?;
+        }
+        let list = Conflist::read(network.conflist())?;
+        // Told before anything is begun, for then there is nothing to undo.
+        list.plugin_types()
+            .try_for_each(|plugin| inner.plugins.find(plugin).map(drop))?;
+        let chain = Chain::negotiate(&inner.plugins, &list).await?;
+
+        let intent = Intent {
+            cell: ids::sandbox_name(cell),
+            network: list.name.clone(),
+            container_id: id.clone(),
+            cni_version: chain.version().to_string(),
+            conflist: list.json().clone(),
+        };
+        inner.cache.begin(&intent)?;
+        let arguments = ids::arguments(cell);
+        let target = Target {
+            container_id: &id,
+            netns: Some(&net),
+            arguments: &arguments,
+        };
+        let added = chain.add(target).await.and_then(|answer| {
+            let outcome = result::outcome(answer, namespace, result::is_bridge);
+            outcome.map_err(|e| Error::host(format!("reading the result of ADD for {cell}"), e))
+        });
+        let outcome = match added {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let record = Record {
+                    intent,
+                    outcome: None,
+                };
+                if let Err(again) = self.undo(cell, &record).await {
+                    tracing::warn!(%cell, error = %again, "a failed ADD could not be undone yet");
+                }
+                return Err(error);
+            }
+        };
+        inner.mark(cell, &outcome.host_interface);
+        inner.cache.finish(&id, &outcome)?;
+        let record = Record {
+            intent,
+            outcome: Some(outcome),
+        };
+        Ok(record.attachment())
+    }
+
+    /// DEL of whatever was begun for the cell.
+    pub(super) async fn detachment(&self, cell: &CellRef) -> Result<()> {
+        match self.inner.cache.get(&self.inner.container_id(cell))? {
+            Some(record) => self.undo(cell, &record).await,
+            None => Ok(()),
+        }
+    }
+
+    /// DEL with the configuration and result of the ADD. The record is kept
+    /// when a plugin fails, so that it is tried again.
+    pub(super) async fn undo(&self, cell: &CellRef, record: &Record) -> Result<()> {
+        let inner = &self.inner;
+        let (list, version) = configuration(record)?;
+        let net = inner.sandboxes.paths(cell).net;
+        let arguments = ids::arguments(cell);
+        let target = Target {
+            container_id: &record.intent.container_id,
+            // A plain file left by a reboot is no namespace; plugins would fail on it.
+            netns: is_namespace(&net).then_some(net.as_path()),
+            arguments: &arguments,
+        };
+        let answer = record.outcome.as_ref().map(|outcome| &outcome.result);
+        Chain::new(&inner.plugins, &list, version)
+            .del(target, answer)
+            .await?;
+        if let Some(outcome) = &record.outcome {
+            inner.remove_host_end(cell, &outcome.host_interface)?;
+        }
+        inner.cache.forget(&record.intent.container_id)
+    }
+
+    /// CHECK against the result of the ADD.
+    pub(super) async fn attachment_check(&self, cell: &CellRef) -> Result<()> {
+        let inner = &self.inner;
+        let missing = || Error::NotFound(format!("network attachment of {cell}"));
+        let record = inner
+            .cache
+            .get(&inner.container_id(cell))?
+            .ok_or_else(missing)?;
+        if !inner.attached(cell, &record) {
+            return Err(missing());
+        }
+        let answer = &record.outcome.as_ref().ok_or_else(missing)?.result;
+        let (list, version) = configuration(&record)?;
+        let net = inner.sandboxes.paths(cell).net;
+        let arguments = ids::arguments(cell);
+        let target = Target {
+            container_id: &record.intent.container_id,
+            netns: Some(&net),
+            arguments: &arguments,
+        };
+        Chain::new(&inner.plugins, &list, version)
+            .check(target, answer)
+            .await
+    }
+
+    /// Undoes attachments to a network that belong to none of `cells`, lets the
+    /// plugins do the same, and frees leases nobody knows of.
+    pub(super) async fn collection(&self, network: &SpaceNetwork, cells: &[CellRef]) -> Result<()> {
+        let inner = &self.inner;
+        let valid: Vec<String> = cells.iter().map(|cell| inner.container_id(cell)).collect();
+        let mut errors = Vec::new();
+        for (cell, record) in self.of_space(network)? {
+            if !valid.contains(&record.intent.container_id) {
+                errors.extend(self.undo(&cell, &record).await.err());
+            }
+        }
+        match Conflist::read(network.conflist()) {
+            Ok(list) => {
+                let chain = Chain::negotiate(&inner.plugins, &list).await;
+                match chain {
+                    Ok(chain) => errors.extend(chain.collect(&valid).await.err()),
+                    Err(error) => errors.push(error),
+                }
+            }
+            Err(error) => errors.push(error),
+        }
+        errors.extend(inner.free_leases(network, valid).err());
+        Error::all(errors)
+    }
+
+    /// Attachments of cells of one space.
+    pub(super) fn of_space(&self, network: &SpaceNetwork) -> Result<Vec<(CellRef, Record)>> {
+        let records = self.inner.cache.all()?.into_iter();
+        Ok(records
+            .filter_map(|record| Some((record.intent.cell()?, record)))
+            .filter(|(cell, _)| cell.stack().space() == network.space)
+            .collect())
+    }
+}
+
+impl Inner {
+    /// Frees leases of the generated network whose container id is neither in
+    /// `valid` nor of an attachment that was begun. `host-local` names a lease
+    /// by its address; the first line of it is the container id.
+    fn free_leases(&self, network: &SpaceNetwork, valid: Vec<String>) -> Result<()> {
+        let dir = self.leases().join(network.name());
+        let mut leases = Vec::new();
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let is_address = entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| name.parse::<std::net::IpAddr>().is_ok());
+            if let Some(text) = is_address
+                .then(|| fs::read_to_string(entry.path()).ok())
+                .flatten()
+            {
+                let id = text.lines().next().unwrap_or_default().trim().to_owned();
+                leases.push((entry.path(), id));
+            }
+        }
+        // Read after the leases: an ADD that made one of them had begun before.
+        let mut known: BTreeSet<String> = valid.into_iter().collect();
+        known.extend(self.cache.all()?.into_iter().map(|r| r.intent.container_id));
+        for (path, id) in leases {
+            if !known.contains(&id) {
+                fs::remove_file(&path)
+                    .map_err(|e| Error::host(format!("freeing lease {}", path.display()), e))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn configuration(record: &Record) -> Result<(Conflist, Version)> {
+    let damaged = |cause: String| {
+        Error::host(
+            format!("reading the attachment of {}", record.intent.cell),
+            cause,
+        )
+    };
+    let list = Conflist::from_json(record.intent.conflist.clone()).map_err(damaged)?;
+    let version = Version::parse(&record.intent.cni_version)
+        .ok_or_else(|| damaged(format!("unknown version {:?}", record.intent.cni_version)))?;
+    Ok((list, version))
+}

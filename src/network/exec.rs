@@ -1,0 +1,310 @@
+//! Plugin programs: search and execution (CNI specification, section 2).
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+
+use super::conflist::Version;
+use super::{Error, Result};
+
+/// Where plugins are, besides the directories in `CNI_PATH`: the customary
+/// place, then those of distributions.
+const DIRECTORIES: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
+
+/// Search path for what plugins start themselves (iptables, nft, sysctl).
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How long one plugin may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Most that is read of a plugin's output; results have a few hundred bytes.
+const MAX_OUTPUT: u64 = 1 << 20;
+
+/// Most that is read of a plugin's error output.
+const MAX_STDERR: u64 = 64 << 10;
+
+/// Code of failures that the plugin did not report itself; plugins' own codes
+/// are told apart by being below 100 or chosen by them.
+const NOT_REPORTED: u32 = 999;
+
+/// What is asked of a plugin.
+#[derive(Debug, Clone)]
+pub(super) struct Call<'a> {
+    /// ADD, DEL, CHECK, GC or VERSION.
+    pub command: &'static str,
+    /// Network name, for errors.
+    pub network: &'a str,
+    /// `CNI_CONTAINERID`.
+    pub container_id: &'a str,
+    /// `CNI_NETNS`; left out when the namespace is gone.
+    pub netns: Option<&'a Path>,
+    /// `CNI_IFNAME`.
+    pub interface: &'a str,
+    /// `CNI_ARGS`.
+    pub arguments: &'a str,
+}
+
+/// File, length and time of change: another program has another key.
+type ProgramKey = (PathBuf, u64, Option<SystemTime>);
+
+/// The plugins of this host.
+#[derive(Debug)]
+pub(super) struct Plugins {
+    directories: Vec<PathBuf>,
+    deadline: Duration,
+    versions: Mutex<HashMap<ProgramKey, Vec<Version>>>,
+}
+
+impl Plugins {
+    /// Searches `first`, then the usual directories.
+    pub fn new(first: impl IntoIterator<Item = PathBuf>) -> Self {
+        let mut directories: Vec<PathBuf> = Vec::new();
+        let usual = DIRECTORIES.iter().map(PathBuf::from);
+        for dir in first.into_iter().chain(usual) {
+            // A relative directory would depend on who started this process.
+            if dir.is_absolute() && !directories.contains(&dir) {
+                directories.push(dir);
+            }
+        }
+        Self {
+            directories,
+            deadline: DEADLINE,
+            versions: Mutex::default(),
+        }
+    }
+
+    /// Another deadline for each plugin.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// The program of a plugin type.
+    pub fn find(&self, plugin: &str) -> Result<PathBuf> {
+        let program = self
+            .directories
+            .iter()
+            .map(|dir| dir.join(plugin))
+            .find(|path| {
+                path.metadata()
+                    .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+            });
+        program.ok_or_else(|| Error::PluginNotFound {
+            plugin: plugin.to_owned(),
+            searched: self.search_path().to_string_lossy().into_owned(),
+        })
+    }
+
+    /// The directories as plugins want them in `CNI_PATH`.
+    fn search_path(&self) -> OsString {
+        // Fails only for a directory with a colon in its name, which can not be said.
+        let sayable = self
+            .directories
+            .iter()
+            .filter(|d| !d.to_string_lossy().contains(':'));
+        std::env::join_paths(sayable).unwrap_or_default()
+    }
+
+    /// Versions of the specification that a plugin speaks and we do too.
+    pub async fn versions(&self, network: &str, plugin: &str) -> Result<Vec<Version>> {
+        let program = self.find(plugin)?;
+        let metadata = program.metadata();
+        let size = metadata.as_ref().map_or(0, |m| m.size());
+        let key = (program, size, metadata.and_then(|m| m.modified()).ok());
+        {
+            let known = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(versions) = known.get(&key) {
+                return Ok(versions.clone());
+            }
+        }
+        let call = Call {
+            command: "VERSION",
+            network,
+            // Plugins check these before they look at the command.
+            container_id: "version",
+            netns: None,
+            interface: super::ids::INTERFACE,
+            arguments: "",
+        };
+        let input = json!({ "cniVersion": Version::V1_1_0.to_string() });
+        let answer = self.run(&call, plugin, &input).await?;
+        let versions: Vec<Version> = answer
+            .as_ref()
+            .and_then(|a| a.get("supportedVersions")?.as_array())
+            .map(|all| {
+                all.iter()
+                    .filter_map(|v| Version::parse(v.as_str()?))
+                    .collect()
+            })
+            .unwrap_or_default();
+        let mut known = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(key, versions.clone());
+        Ok(versions)
+    }
+
+    /// Runs a plugin to its end and returns what it printed, if anything.
+    ///
+    /// The plugin gets a bare environment: what is in ours is not its business.
+    /// One that does not end in time is killed with everything it started.
+    pub async fn run(
+        &self,
+        call: &Call<'_>,
+        plugin: &str,
+        config: &Value,
+    ) -> Result<Option<Value>> {
+        let fail = |code: u32, cause: String| Error::Plugin {
+            command: call.command.to_owned(),
+            plugin: plugin.to_owned(),
+            network: call.network.to_owned(),
+            code,
+            cause,
+        };
+        let program = self.find(plugin)?;
+        let input = serde_json::to_vec(config).map_err(|e| fail(NOT_REPORTED, e.to_string()))?;
+        let mut child = self.command(&program, call).spawn().map_err(|e| {
+            fail(
+                NOT_REPORTED,
+                format!("{} did not start: {e}", program.display()),
+            )
+        })?;
+        let group = child.id();
+        let done = tokio::time::timeout(self.deadline, talk(&mut child, &input)).await;
+        let output = match done {
+            Ok(Ok(output)) => output,
+            Ok(Err(e)) => {
+                end(&mut child, group).await;
+                return Err(fail(NOT_REPORTED, e.to_string()));
+            }
+            Err(_) => {
+                end(&mut child, group).await;
+                let seconds = self.deadline.as_secs_f32();
+                let cause = format!("it did not end within {seconds} s and was killed");
+                return Err(fail(NOT_REPORTED, cause));
+            }
+        };
+        if output.success {
+            if output.stdout.trim_ascii().is_empty() {
+                return Ok(None);
+            }
+            return serde_json::from_slice(&output.stdout)
+                .map(Some)
+                .map_err(|e| fail(NOT_REPORTED, format!("its output is not JSON: {e}")));
+        }
+        let (code, cause) = reported(&output);
+        if cause.contains("no IP addresses available in range set") {
+            // What host-local says, whatever plugin passes it on.
+            return Err(Error::AddressesExhausted {
+                network: call.network.to_owned(),
+                cause,
+            });
+        }
+        Err(fail(code, cause))
+    }
+
+    fn command(&self, program: &Path, call: &Call<'_>) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("PATH", PATH)
+            .env("CNI_COMMAND", call.command)
+            .env("CNI_CONTAINERID", call.container_id)
+            .env("CNI_IFNAME", call.interface)
+            .env("CNI_ARGS", call.arguments)
+            .env("CNI_PATH", self.search_path())
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        if let Some(netns) = call.netns {
+            command.env("CNI_NETNS", netns);
+        }
+        command
+    }
+}
+
+struct Output {
+    success: bool,
+    status: String,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+/// Writes the input and reads both outputs at once, so that neither side waits
+/// for the other with a full pipe.
+async fn talk(child: &mut Child, input: &[u8]) -> std::io::Result<Output> {
+    let stdin = child.stdin.take();
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let write = async {
+        if let Some(mut stdin) = stdin {
+            // A plugin need not read what it does not want.
+            let _ = stdin.write_all(input).await;
+        }
+    };
+    let ((), stdout, stderr) =
+        tokio::join!(write, bounded(out, MAX_OUTPUT), bounded(err, MAX_STDERR));
+    let (stdout, stderr) = (stdout?, stderr?);
+    if stdout.len() as u64 > MAX_OUTPUT {
+        return Err(std::io::Error::other("it printed more than 1 MiB"));
+    }
+    let status = child.wait().await?;
+    Ok(Output {
+        success: status.success(),
+        status: status.to_string(),
+        stdout,
+        stderr,
+    })
+}
+
+/// Reads up to one byte more than `limit`; the plugin is cut off there.
+async fn bounded(from: Option<impl AsyncRead + Unpin>, limit: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(from) = from {
+        from.take(limit + 1).read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
+}
+
+/// Kills the plugin and what it has started.
+async fn end(child: &mut Child, group: Option<u32>) {
+    let group = group
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(rustix::process::Pid::from_raw);
+    if let Some(group) = group {
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+    let _ = child.kill().await;
+}
+
+/// Code and words of a failure (CNI specification, section 5, error).
+fn reported(output: &Output) -> (u32, String) {
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    if let Some(code) = json.get("code").and_then(Value::as_u64) {
+        let text = |key| json.get(key).and_then(Value::as_str).unwrap_or_default();
+        let cause = match (text("msg"), text("details")) {
+            (msg, "") => msg.to_owned(),
+            (msg, details) => format!("{msg}; {details}"),
+        };
+        return (u32::try_from(code).unwrap_or(NOT_REPORTED), cause);
+    }
+    let said = if output.stderr.is_empty() {
+        &output.stdout
+    } else {
+        &output.stderr
+    };
+    let said: String = String::from_utf8_lossy(said)
+        .trim()
+        .chars()
+        .take(500)
+        .collect();
+    (NOT_REPORTED, format!("{}: {said}", output.status))
+}
