@@ -1,35 +1,50 @@
 //! Images: references, pull, load, unpack, list, remove, prune, the built-in one.
+//!
+//! Everything is kept in containerd's stores the way its own clients keep it
+//! (labels, chain ids, leases), so that they and kukeon see the same images.
+
+mod archive;
+mod builtin;
+mod digest;
+mod document;
+mod lease;
+mod load;
+mod platform;
+mod prune;
+mod query;
+mod reference;
+mod store;
+mod tree;
+mod unpack;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use tokio::io::AsyncRead;
 
+pub use reference::{is_internal, normalise};
+
 use super::{Connection, Error, ImageDetail, ImageInfo, PruneReport, PullRequest, Result};
 use crate::model::ProgressSink;
 
-/// Normalises a reference: `nginx` is `docker.io/library/nginx:latest`.
-pub fn normalise(reference: &str) -> Result<String> {
-    Ok(reference.to_owned())
-}
-
 /// Images of a namespace.
-pub(crate) async fn list(_c: &Connection, _namespace: &str) -> Result<Vec<ImageInfo>> {
-    Err(Error::NotFound("images".into()))
+pub(crate) async fn list(c: &Connection, namespace: &str) -> Result<Vec<ImageInfo>> {
+    query::list(c, namespace).await
 }
 
 /// One image with its documents.
 pub(crate) async fn detail(
-    _c: &Connection,
-    _namespace: &str,
-    _reference: &str,
+    c: &Connection,
+    namespace: &str,
+    reference: &str,
 ) -> Result<ImageDetail> {
-    Err(Error::NotFound("image".into()))
+    query::detail(c, namespace, reference).await
 }
 
 /// Normalised references with target digests.
-pub(crate) async fn digests(_c: &Connection, _namespace: &str) -> Result<BTreeMap<String, String>> {
-    Err(Error::NotFound("images".into()))
+pub(crate) async fn digests(c: &Connection, namespace: &str) -> Result<BTreeMap<String, String>> {
+    query::digests(c, namespace).await
 }
 
 /// Fetches and unpacks.
@@ -43,29 +58,29 @@ pub(crate) async fn pull(
 
 /// Imports and unpacks an archive.
 pub(crate) async fn load(
-    _c: &Connection,
-    _namespace: &str,
-    _archive: Box<dyn AsyncRead + Send + Unpin>,
-    _progress: ProgressSink,
+    c: &Connection,
+    namespace: &str,
+    archive: Box<dyn AsyncRead + Send + Unpin>,
+    progress: ProgressSink,
 ) -> Result<Vec<String>> {
-    Err(Error::NotFound("archive".into()))
+    load::load(c, namespace, archive, &progress).await
 }
 
 /// Makes the built-in image.
 pub(crate) async fn ensure_builtin(
-    _c: &Connection,
-    _namespace: &str,
-    _program: &Path,
+    c: &Connection,
+    namespace: &str,
+    program: &Path,
 ) -> Result<bool> {
-    Err(Error::NotFound("program".into()))
+    builtin::ensure(c, namespace, program).await
 }
 
 /// Removes an image.
-pub(crate) async fn remove(_c: &Connection, _namespace: &str, _reference: &str) -> Result<String> {
-    Err(Error::NotFound("image".into()))
+pub(crate) async fn remove(c: &Connection, namespace: &str, reference: &str) -> Result<String> {
+    prune::remove(c, namespace, reference).await
 }
 
 /// Removes what nothing uses.
-pub(crate) async fn prune(_c: &Connection, _namespace: &str) -> Result<PruneReport> {
-    Err(Error::NotFound("images".into()))
+pub(crate) async fn prune(c: &Connection, namespace: &str) -> Result<PruneReport> {
+    prune::prune(c, namespace).await
 }

@@ -1,0 +1,550 @@
+//! Reads an image archive once, front to back: blobs go straight into the
+//! content store, the few documents that name them are kept. Entries may come
+//! in any order; nothing is written to disk by path.
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
+use futures::StreamExt;
+use tokio::io::{AsyncRead, AsyncReadExt, BufReader, ReadBuf};
+use tokio_tar::Archive as Tar;
+
+use super::digest::{self, Hasher};
+use super::document::MAX_DOCUMENT;
+use super::store::Store;
+use super::writer::{PIECE, Writer};
+use crate::model::{Progress, ProgressSink};
+use crate::runtime::{Error, Result};
+
+/// An image of a thousand layers, each with its legacy metadata, has fewer.
+const MAX_ENTRIES: usize = 20_000;
+/// PATH_MAX; longer names are an attack.
+const MAX_NAME: usize = 4096;
+/// What headers between two entries may take, long names and pax records
+/// included: the tar reader holds them in memory.
+const MAX_HEADERS: u64 = 1 << 20;
+
+/// How a blob is compressed, by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    /// Not at all.
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+}
+
+/// A file of the archive that is in the content store now.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    /// Its digest.
+    pub(crate) digest: String,
+    /// Its bytes.
+    pub(crate) size: u64,
+    /// How it is compressed.
+    pub(crate) compression: Compression,
+}
+
+/// What an archive held.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// `index.json` of an OCI layout.
+    pub(crate) index: Option<Vec<u8>>,
+    /// `manifest.json` of a Docker archive.
+    pub(crate) manifest: Option<Vec<u8>>,
+    files: HashMap<String, Stored>,
+    links: HashMap<String, String>,
+}
+
+impl Contents {
+    /// The file at a path, following the archive's own links.
+    pub(crate) fn file(&self, path: &str) -> Option<&Stored> {
+        let mut at = clean(path).ok()?;
+        // Links may form a circle.
+        for _ in 0..16 {
+            if let Some(file) = self.files.get(&at) {
+                return Some(file);
+            }
+            at.clone_from(self.links.get(&at)?);
+        }
+        None
+    }
+}
+
+/// Reads a whole archive; blobs are kept by the lease of `store`.
+pub(crate) async fn read(
+    store: &Store,
+    source: Box<dyn AsyncRead + Send + Unpin>,
+    progress: &ProgressSink,
+) -> Result<Contents> {
+    let allowance = Arc::new(AtomicU64::new(MAX_HEADERS));
+    let gate = Gate {
+        inner: decompressed(source).await?,
+        allowance: allowance.clone(),
+    };
+    let mut tar = Tar::new(gate);
+    let mut entries = tar.entries().map_err(unreadable)?;
+    let mut contents = Contents::default();
+    let mut seen = 0;
+    loop {
+        allowance.store(MAX_HEADERS, Ordering::Relaxed);
+        let Some(entry) = entries.next().await else {
+            break;
+        };
+        let mut entry = entry.map_err(unreadable)?;
+        allowance.store(u64::MAX, Ordering::Relaxed);
+        seen += 1;
+        if seen > MAX_ENTRIES {
+            return Err(bad(format!("it has more than {MAX_ENTRIES} entries")));
+        }
+        let raw = entry.path_bytes().map_err(unreadable)?.into_owned();
+        let path = clean(text(&raw)?)?;
+        let kind = entry.header().entry_type();
+        if kind.is_symlink() || kind.is_hard_link() {
+            let target = entry.link_name_bytes().map_err(unreadable)?;
+            let target = text(&target.unwrap_or_default())?.to_owned();
+            let base = if kind.is_symlink() { parent(&path) } else { "" };
+            let target = resolve(base, &target)?;
+            contents.links.insert(path, target);
+        } else if kind.is_file() || kind.is_contiguous() {
+            let size = entry.effective_size();
+            take(store, &mut contents, path, size, &mut entry, progress).await?;
+        } else if !kind.is_dir() && !kind.is_pax_global_extensions() {
+            return Err(bad(format!(
+                "entry {path:?} is neither file, link nor directory"
+            )));
+        }
+        // Whatever was not wanted: the reader must stand at the next header.
+        drain(&mut entry).await?;
+    }
+    // The rest of the stream carries the compression's checksum.
+    drop(entries);
+    if let Ok(mut rest) = tar.into_inner() {
+        allowance.store(u64::MAX, Ordering::Relaxed);
+        drain(&mut rest).await?;
+    }
+    if seen == 0 {
+        return Err(bad("it is empty or not a tar archive"));
+    }
+    Ok(contents)
+}
+
+/// Puts one file where it belongs.
+async fn take<R: AsyncRead + Unpin>(
+    store: &Store,
+    contents: &mut Contents,
+    path: String,
+    size: u64,
+    entry: &mut R,
+    progress: &ProgressSink,
+) -> Result<()> {
+    match path.as_str() {
+        "index.json" => keep(&mut contents.index, &path, size, entry).await,
+        "manifest.json" => keep(&mut contents.manifest, &path, size, entry).await,
+        "oci-layout" | "repositories" => Ok(()),
+        _ if legacy(&path) => Ok(()),
+        _ => {
+            let stored = match path.strip_prefix("blobs/") {
+                Some(name) => {
+                    let digest = name.replacen('/', ":", 1);
+                    if !digest::is_valid(&digest) {
+                        return Err(bad(format!(
+                            "blob {path:?} is not named by a sha256 digest"
+                        )));
+                    }
+                    blob(store, &digest, size, entry, progress).await?
+                }
+                None => file(store, &path, size, entry, progress).await?,
+            };
+            contents.files.insert(path, stored);
+            Ok(())
+        }
+    }
+}
+
+/// Metadata of Docker's first image format, which newer writers still add.
+fn legacy(path: &str) -> bool {
+    path.ends_with("/VERSION") || path.ends_with("/json")
+}
+
+/// Keeps a document in memory.
+async fn keep<R: AsyncRead + Unpin>(
+    slot: &mut Option<Vec<u8>>,
+    path: &str,
+    size: u64,
+    entry: &mut R,
+) -> Result<()> {
+    if slot.is_some() {
+        return Err(bad(format!("{path} comes twice")));
+    }
+    if size > MAX_DOCUMENT {
+        return Err(bad(format!("{path} is larger than {MAX_DOCUMENT} bytes")));
+    }
+    let mut bytes = Vec::new();
+    entry.read_to_end(&mut bytes).await.map_err(unreadable)?;
+    complete(path, size, bytes.len() as u64)?;
+    *slot = Some(bytes);
+    Ok(())
+}
+
+/// Stores a blob whose digest is its name.
+async fn blob<R: AsyncRead + Unpin>(
+    store: &Store,
+    digest: &str,
+    size: u64,
+    entry: &mut R,
+    progress: &ProgressSink,
+) -> Result<Stored> {
+    let key = format!("{}-{digest}", store.lease().unwrap_or("load"));
+    let mut copy = Copy::new(digest, size, progress);
+    match Writer::open(store, &key, Some(digest), size).await? {
+        Some(mut writer) if writer.offset() == 0 => {
+            let result = copy.run(entry, Some(&mut writer)).await;
+            settle(writer, result, Some(digest)).await?;
+        }
+        // It is here, or in another namespace that shares it: the archive's
+        // own bytes must be right nevertheless.
+        there => {
+            copy.hasher = Some(Hasher::default());
+            copy.run(entry, None).await?;
+            let got = copy.hasher.take().unwrap_or_default().finish();
+            same(digest, got)?;
+            if let Some(writer) = there {
+                writer.commit(digest).await?;
+            }
+        }
+    }
+    copy.report("loaded", size, true);
+    Ok(Stored {
+        digest: digest.to_owned(),
+        size,
+        compression: copy.compression,
+    })
+}
+
+/// Stores a file whose digest is not known beforehand.
+async fn file<R: AsyncRead + Unpin>(
+    store: &Store,
+    path: &str,
+    size: u64,
+    entry: &mut R,
+    progress: &ProgressSink,
+) -> Result<Stored> {
+    let key = format!("{}-{path}", store.lease().unwrap_or("load"));
+    let mut copy = Copy::new(path, size, progress);
+    let Some(mut writer) = Writer::open(store, &key, None, size).await? else {
+        return Err(bad(format!("{path} cannot be stored")));
+    };
+    let result = copy.run(entry, Some(&mut writer)).await;
+    let digest = settle(writer, result, None).await?;
+    copy.report("loaded", size, true);
+    Ok(Stored {
+        digest,
+        size,
+        compression: copy.compression,
+    })
+}
+
+/// Commits what was copied, or drops it.
+async fn settle(mut writer: Writer, copied: Result<()>, expected: Option<&str>) -> Result<String> {
+    let checked = match copied {
+        Ok(()) => writer.digest().await,
+        Err(error) => Err(error),
+    };
+    let checked = checked.and_then(|got| match expected {
+        Some(expected) => same(expected, got),
+        None => Ok(got),
+    });
+    match checked {
+        Ok(digest) => {
+            writer.commit(&digest).await?;
+            Ok(digest)
+        }
+        Err(error) => {
+            if let Err(error) = writer.abort().await {
+                tracing::debug!(%error, "unfinished write is left to its lease");
+            }
+            Err(error)
+        }
+    }
+}
+
+fn same(expected: &str, got: String) -> Result<String> {
+    if got == expected {
+        return Ok(got);
+    }
+    Err(Error::Digest {
+        what: "blob in the archive".into(),
+        expected: expected.to_owned(),
+        got,
+    })
+}
+
+/// Moves one entry in pieces.
+struct Copy<'a> {
+    id: String,
+    path: &'a str,
+    size: u64,
+    progress: &'a ProgressSink,
+    compression: Compression,
+    hasher: Option<Hasher>,
+}
+
+impl<'a> Copy<'a> {
+    fn new(path: &'a str, size: u64, progress: &'a ProgressSink) -> Self {
+        // Docker archives name a layer `<id>/layer.tar` or `<id>.tar`.
+        let id = path.trim_end_matches("/layer.tar");
+        Self {
+            id: digest::short(id),
+            path,
+            size,
+            progress,
+            compression: Compression::None,
+            hasher: None,
+        }
+    }
+
+    async fn run<R: AsyncRead + Unpin>(
+        &mut self,
+        from: &mut R,
+        mut to: Option<&mut Writer>,
+    ) -> Result<()> {
+        let mut done = 0;
+        while done < self.size {
+            let want = usize::try_from(self.size - done)
+                .unwrap_or(PIECE)
+                .min(PIECE);
+            let mut piece = Vec::with_capacity(want);
+            let limited = &mut (&mut *from).take(want as u64);
+            limited.read_to_end(&mut piece).await.map_err(unreadable)?;
+            if piece.is_empty() {
+                break;
+            }
+            if done == 0 {
+                self.compression = compression(&piece);
+            }
+            done += piece.len() as u64;
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&piece);
+            }
+            if let Some(writer) = &mut to {
+                writer.write(piece).await?;
+            }
+            self.report("loading", done, false);
+        }
+        complete(self.path, self.size, done)
+    }
+
+    fn report(&self, text: &str, current: u64, done: bool) {
+        // Documents would only flicker by.
+        if self.size < 64 << 10 {
+            return;
+        }
+        self.progress.send(Progress {
+            id: self.id.clone(),
+            text: text.to_owned(),
+            current,
+            total: self.size,
+            done,
+        });
+    }
+}
+
+/// Tells gzip and zstd by their magic numbers.
+fn compression(start: &[u8]) -> Compression {
+    match start {
+        [0x1f, 0x8b, ..] => Compression::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+        _ => Compression::None,
+    }
+}
+
+type Source = Box<dyn AsyncRead + Send + Unpin>;
+
+/// The archive without its compression.
+async fn decompressed(mut source: Source) -> Result<Source> {
+    let mut start = Vec::with_capacity(8);
+    let head = &mut (&mut source).take(8);
+    head.read_to_end(&mut start).await.map_err(unreadable)?;
+    let unsupported = |name: &str| {
+        Err(bad(format!(
+            "it is compressed with {name}; plain, gzip and zstd can be read"
+        )))
+    };
+    let kind = match start[..] {
+        [] => return Err(bad("it is empty")),
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => return unsupported("xz"),
+        [b'B', b'Z', b'h', ..] => return unsupported("bzip2"),
+        _ => compression(&start),
+    };
+    let whole = BufReader::with_capacity(256 << 10, io::Cursor::new(start).chain(source));
+    Ok(match kind {
+        Compression::None => Box::new(whole),
+        Compression::Gzip => {
+            let mut decoder = GzipDecoder::new(whole);
+            decoder.multiple_members(true);
+            Box::new(BufReader::with_capacity(256 << 10, decoder))
+        }
+        Compression::Zstd => {
+            let mut decoder = ZstdDecoder::new(whole);
+            decoder.multiple_members(true);
+            Box::new(BufReader::with_capacity(256 << 10, decoder))
+        }
+    })
+}
+
+/// Lets through no more than the allowance.
+struct Gate<R> {
+    inner: R,
+    allowance: Arc<AtomicU64>,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Gate<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let left = self.allowance.load(Ordering::Relaxed);
+        if left == 0 {
+            return Poll::Ready(Err(io::Error::other("a header is too large")));
+        }
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let came = (buf.filled().len() - before) as u64;
+        self.allowance
+            .store(left.saturating_sub(came), Ordering::Relaxed);
+        result
+    }
+}
+
+async fn drain<R: AsyncRead + Unpin>(from: &mut R) -> Result<()> {
+    let mut sink = vec![0; 64 << 10];
+    while from.read(&mut sink).await.map_err(unreadable)? > 0 {}
+    Ok(())
+}
+
+fn complete(path: &str, size: u64, came: u64) -> Result<()> {
+    if came == size {
+        return Ok(());
+    }
+    Err(bad(format!(
+        "it is truncated: {path} ends after {came} of {size} bytes"
+    )))
+}
+
+/// A path inside the archive in one form: no `.`, no doubled slashes. Ones
+/// that lead outside are refused, although none is ever opened.
+fn clean(path: &str) -> Result<String> {
+    if path.len() > MAX_NAME {
+        return Err(bad("an entry's path is too long"));
+    }
+    if path.starts_with('/') {
+        return Err(bad(format!("entry {path:?} has an absolute path")));
+    }
+    resolve("", path)
+}
+
+fn resolve(base: &str, path: &str) -> Result<String> {
+    let mut parts: Vec<&str> = base.split('/').filter(|p| !p.is_empty()).collect();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                if parts.pop().is_none() {
+                    return Err(bad(format!("entry {path:?} leads out of the archive")));
+                }
+            }
+            part => parts.push(part),
+        }
+    }
+    Ok(parts.join("/"))
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+fn text(bytes: &[u8]) -> Result<&str> {
+    std::str::from_utf8(bytes).map_err(|_| bad("an entry's path is not UTF-8"))
+}
+
+fn unreadable(error: io::Error) -> Error {
+    bad(format!("it cannot be read: {error}"))
+}
+
+/// An archive that is damaged or of an unknown form.
+pub(crate) fn bad(why: impl Into<String>) -> Error {
+    Error::BadArchive(why.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_inside() {
+        assert_eq!(clean("./blobs//sha256/./x").unwrap(), "blobs/sha256/x");
+        assert_eq!(resolve("a/b", "../c/layer.tar").unwrap(), "a/c/layer.tar");
+        for path in ["/etc/passwd", "../x", "a/../../x"] {
+            assert!(clean(path).is_err(), "{path}");
+        }
+        assert!(clean(&"a/".repeat(4000)).is_err());
+    }
+
+    #[test]
+    fn links_are_followed_but_not_in_circles() {
+        let stored = Stored {
+            digest: digest::of(b""),
+            size: 0,
+            compression: Compression::None,
+        };
+        let contents = Contents {
+            files: HashMap::from([("a".to_owned(), stored)]),
+            links: HashMap::from([
+                ("b".to_owned(), "a".to_owned()),
+                ("c".to_owned(), "d".to_owned()),
+                ("d".to_owned(), "c".to_owned()),
+            ]),
+            ..Contents::default()
+        };
+        assert!(contents.file("b").is_some());
+        assert!(contents.file("c").is_none());
+        assert!(contents.file("nowhere").is_none());
+    }
+
+    #[test]
+    fn compression_is_told_by_magic() {
+        assert_eq!(compression(&[0x1f, 0x8b, 8]), Compression::Gzip);
+        assert_eq!(compression(&[0x28, 0xb5, 0x2f, 0xfd]), Compression::Zstd);
+        assert_eq!(compression(b"usta"), Compression::None);
+    }
+
+    #[tokio::test]
+    async fn foreign_compressions_are_named() {
+        for (start, name) in [(&b"BZh91AY&SY"[..], "bzip2"), (b"\xfd7zXZ\0\0\x01", "xz")] {
+            let error = decompressed(Box::new(io::Cursor::new(start.to_vec())))
+                .await
+                .err()
+                .unwrap();
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_gate_closes() {
+        let mut gate = Gate {
+            inner: tokio::io::repeat(0),
+            allowance: Arc::new(AtomicU64::new(10)),
+        };
+        let mut buf = [0; 8];
+        gate.read_exact(&mut buf).await.unwrap();
+        assert!(gate.read_exact(&mut [0; 64]).await.is_err());
+    }
+}
