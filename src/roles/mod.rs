@@ -14,6 +14,7 @@ pub fn dispatch(args: &[OsString]) -> Option<ExitCode> {
     match role.to_str()? {
         crate::runtime::log::WRITER_ROLE => Some(crate::runtime::log::writer_main(rest)),
         hello::ROLE => Some(hello::main(rest)),
+        crate::runtime::launch::ROLE => Some(crate::runtime::launch::launcher_main(rest)),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use containerd_client::services::v1::version_client::VersionClient;
 use containerd_client::tonic::transport::{Channel, Endpoint};
-use containerd_client::tonic::{Code, Request, Status};
+use containerd_client::tonic::{Code, Request, Status, TimeoutExpired};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
@@ -92,12 +92,24 @@ impl Connection {
 
     /// Turns a status into an error. `what` says what was being done, on what.
     pub fn error(&self, what: impl Into<String>, status: &Status) -> Error {
+        let late = || self.unreachable("it did not answer in time".to_owned());
+        // Only a status that was made at our side has a source.
+        let local = std::error::Error::source(status).is_some();
         match status.code() {
-            Code::Unavailable => {
+            Code::DeadlineExceeded => late(),
+            // What tonic makes of our own deadline.
+            Code::Cancelled if local && status.message() == TimeoutExpired(()).to_string() => {
+                late()
+            }
+            // The shim's connection, not ours.
+            Code::Unavailable if !local && status.message().contains("ttrpc") => Error::Other {
+                what: what.into(),
+                cause: status.message().to_owned(),
+            },
+            code if local || code == Code::Unavailable => {
                 self.lost.store(true, Ordering::Relaxed);
                 self.unreachable(root_cause(status))
             }
-            Code::DeadlineExceeded => self.unreachable("it did not answer in time".to_owned()),
             _ => Error::Other {
                 what: what.into(),
                 cause: status.message().to_owned(),
@@ -160,6 +172,24 @@ mod tests {
         };
         assert_eq!(socket, "/nonexistent/c.sock");
         assert!(cause.contains("No such file"), "{cause}");
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_is_given_up_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let _silent = tokio::net::UnixListener::bind(&path).unwrap();
+        let c = Connection::lazy(&path, "overlayfs");
+        let limit = Duration::from_millis(50);
+        let status = VersionClient::new(c.channel.clone())
+            .version(c.call_within("default", (), limit))
+            .await
+            .unwrap_err();
+        let error = c.error("x", &status);
+        assert!(
+            matches!(&error, Error::Unreachable { cause, .. } if cause.contains("in time")),
+            "{error}"
+        );
     }
 
     #[tokio::test]

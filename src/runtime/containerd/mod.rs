@@ -10,6 +10,8 @@ mod runc;
 mod snapshots;
 mod tasks;
 
+pub(super) use namespaces::snapshotters;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};

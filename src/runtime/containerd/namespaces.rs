@@ -58,38 +58,40 @@ pub async fn ensure(c: &Connection, name: &str, labels: &Labels) -> Result<bool>
         labels: labels.clone().into_iter().collect(),
     };
     let what = || format!("making namespace {name}");
-    let get = GetNamespaceRequest { name: name.into() };
-    match client(c).get(c.call(name, get)).await {
-        Ok(found) => {
-            let have = found.into_inner().namespace.unwrap_or_default().labels;
-            let paths: Vec<String> = labels
-                .iter()
-                .filter(|(k, v)| have.get(*k) != Some(v))
-                .map(|(k, _)| format!("labels.{k}"))
-                .collect();
-            if !paths.is_empty() {
-                let update = UpdateNamespaceRequest {
-                    namespace: Some(wanted),
-                    update_mask: Some(FieldMask { paths }),
-                };
-                client(c)
-                    .update(c.call(name, update))
-                    .await
-                    .map_err(|s| c.error(what(), &s))?;
-            }
-            return Ok(false);
-        }
-        Err(s) if s.code() == Code::NotFound => {}
-        Err(s) => return Err(c.error(what(), &s)),
-    }
+    // Not asked for before: 1.6 answers for a namespace that is not there, too.
     let create = CreateNamespaceRequest {
-        namespace: Some(wanted),
+        namespace: Some(wanted.clone()),
     };
     match client(c).create(c.call(name, create)).await {
-        Ok(_) => Ok(true),
-        Err(s) if s.code() == Code::AlreadyExists => Ok(false),
-        Err(s) => Err(c.error(what(), &s)),
+        Ok(_) => return Ok(true),
+        Err(s) if s.code() == Code::AlreadyExists => {}
+        Err(s) => return Err(c.error(what(), &s)),
     }
+    let get = GetNamespaceRequest { name: name.into() };
+    let have = client(c)
+        .get(c.call(name, get))
+        .await
+        .map_err(|s| c.error(what(), &s))?
+        .into_inner()
+        .namespace
+        .unwrap_or_default()
+        .labels;
+    let paths: Vec<String> = labels
+        .iter()
+        .filter(|(k, v)| have.get(*k) != Some(v))
+        .map(|(k, _)| format!("labels.{k}"))
+        .collect();
+    if !paths.is_empty() {
+        let update = UpdateNamespaceRequest {
+            namespace: Some(wanted),
+            update_mask: Some(FieldMask { paths }),
+        };
+        client(c)
+            .update(c.call(name, update))
+            .await
+            .map_err(|s| c.error(what(), &s))?;
+    }
+    Ok(false)
 }
 
 /// Drains and removes a namespace; one that is gone is no error.

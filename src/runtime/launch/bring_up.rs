@@ -71,7 +71,11 @@ pub async fn bring_up(settings: &Settings, layout: &Layout, why: &str) -> Result
     );
     let mut child = Command::new(&settings.program)
         .arg(role::ROLE)
-        .args([program.as_os_str(), layout.config.as_os_str(), layout.cgroup.as_ref()])
+        .args([
+            program.as_os_str(),
+            layout.config.as_os_str(),
+            layout.cgroup.as_ref(),
+        ])
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(failed)?)
         .stderr(log)

@@ -170,7 +170,10 @@ mod tests {
     #[test]
     fn configuration_quotes_paths() {
         let text = layout().config_text();
-        assert!(text.contains(r#"root = "/srv/a \"b\"/.containerd/root""#), "{text}");
+        assert!(
+            text.contains(r#"root = "/srv/a \"b\"/.containerd/root""#),
+            "{text}"
+        );
         assert!(text.contains(r#"address = "/srv/a \"b\"/run/containerd/containerd.sock""#));
         assert!(text.contains("version = 2\n"));
     }

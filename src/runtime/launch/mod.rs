@@ -111,7 +111,9 @@ async fn open(socket: &Path) -> Result<Connection> {
     let mut connection = Connection::lazy(socket, SNAPSHOTTERS[0]);
     connection.version().await?;
     let offered = snapshotters(&connection).await?;
-    let chosen = SNAPSHOTTERS.iter().find(|s| offered.iter().any(|o| o == *s));
+    let chosen = SNAPSHOTTERS
+        .iter()
+        .find(|s| offered.iter().any(|o| o == *s));
     match chosen {
         Some(snapshotter) => connection.snapshotter = (*snapshotter).to_owned(),
         None => {

@@ -23,10 +23,7 @@ pub fn listener(socket: &Path) -> Option<u32> {
 /// Arguments of a process; empty when it is gone.
 pub fn arguments(pid: u32) -> Vec<Vec<u8>> {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    bytes
-        .split(|b| *b == 0)
-        .map(<[u8]>::to_vec)
-        .collect()
+    bytes.split(|b| *b == 0).map(<[u8]>::to_vec).collect()
 }
 
 /// Whether a process has `value` right after `flag` among its arguments.

@@ -36,7 +36,9 @@ pub fn find(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&search_path())
         .filter(|dir| dir.is_absolute())
         .map(|dir| dir.join(name))
-        .find(|path| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file())
+        .find(|path| {
+            rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file()
+        })
 }
 
 /// Main function of the launcher. Arguments: the containerd program, its
@@ -63,7 +65,8 @@ fn launch(program: &OsStr, config: &OsStr, cgroup: &OsStr) -> Result<Infallible,
         say(&format!("stays in its cgroup: {error}"));
     }
     if !judge::unified(Path::new("/")) {
-        own_view().map_err(|e| io::Error::other(format!("mount cgroup2 on {}: {e}", judge::CGROUP)))?;
+        own_view()
+            .map_err(|e| io::Error::other(format!("mount cgroup2 on {}: {e}", judge::CGROUP)))?;
     }
     // A clean environment: a notify socket or listen descriptors of the
     // daemon's unit are not meant for it.

@@ -45,7 +45,9 @@ fn take_away(layout: &Layout) -> io::Result<Vec<String>> {
     let mut done = Vec::new();
     if let Some((pid, held)) = daemon(layout) {
         if !held.end(GRACE)? {
-            return Err(io::Error::other(format!("containerd (process {pid}) does not end")));
+            return Err(io::Error::other(format!(
+                "containerd (process {pid}) does not end"
+            )));
         }
         done.push(format!("stopped containerd (process {pid})"));
     }
@@ -111,7 +113,8 @@ fn end_shims(socket: &Path) -> io::Result<usize> {
         };
         count += 1;
         for &child in &everyone {
-            let is_child = |p| process::parent_and_start(p).is_some_and(|(parent, _)| parent == pid);
+            let is_child =
+                |p| process::parent_and_start(p).is_some_and(|(parent, _)| parent == pid);
             if is_child(child)
                 && let Some(held) = Held::take(child, is_child)
             {
