@@ -1,6 +1,11 @@
 //! The `Kukeon` trait: the whole capability of the product. The in-process
 //! controller and the gRPC client both implement it.
 
+pub mod remote;
+pub mod status;
+
+pub use remote::Remote;
+
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 

@@ -2,6 +2,7 @@
 //! what the managers observe on the host. No external forms, no I/O.
 
 mod any;
+mod layers;
 mod name;
 mod objects;
 mod observed;
@@ -11,6 +12,7 @@ mod settings;
 mod state;
 
 pub use any::{AnyObject, CellContainer};
+pub use layers::{LogLevel, Resolved, SettingsError, SettingsLayer};
 pub use name::{Name, NameError};
 pub use objects::{
     Capabilities, Cell, CellSpec, ContainerSpec, Labels, Meta, Mount, MountKind, PullPolicy, Realm,

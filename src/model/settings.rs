@@ -59,6 +59,16 @@ impl Settings {
         Self::runtime_dir_for(run_path).join("kukeond.sock")
     }
 
+    /// Lock that the daemon of this instance holds while it runs.
+    pub fn daemon_lock(&self) -> PathBuf {
+        self.runtime_dir.join("kukeond.lock")
+    }
+
+    /// File with the daemon's process id, beside the socket.
+    pub fn pid_file(&self) -> PathBuf {
+        self.socket.with_file_name("kukeond.pid")
+    }
+
     /// Identity of this instance on host objects: its run path.
     pub fn instance(&self) -> String {
         self.run_path.display().to_string()

@@ -4,6 +4,7 @@
 //! this room knows a version; `decode` is the way in for documents of any.
 
 mod check;
+pub mod config;
 mod error;
 mod input;
 pub mod v1beta1;

@@ -1,0 +1,300 @@
+//! Objects as rows of a table, as documents, and as names.
+
+use jiff::Timestamp;
+
+use super::{Format, Out, table};
+use crate::api::v1::Object;
+use crate::api::v1::object::Object as Any;
+use crate::api::v1beta1::{Cell, Container, Metadata, NetworkStatus, Realm, Space, Stack};
+use crate::cli::age;
+use crate::cli::failure::Failure;
+use crate::cli::kind::Kind;
+
+/// Prints a list: an array of documents, names, or a table.
+///
+/// # Errors
+/// See [`Out::line`].
+pub fn list(
+    out: &Out,
+    format: Format,
+    kind: Kind,
+    objects: &[Object],
+    headers: bool,
+) -> Result<(), Failure> {
+    match format {
+        Format::Json | Format::Yaml => out.structured(format, &objects),
+        Format::Name => objects
+            .iter()
+            .try_for_each(|object| out.line(format_args!("{}/{}", kind.singular(), name(object)))),
+        Format::Table | Format::Wide if objects.is_empty() => {
+            out.line(format_args!("No {}s found.", kind.singular()))
+        }
+        Format::Table | Format::Wide => {
+            let wide = format == Format::Wide;
+            let now = Timestamp::now();
+            let rows: Vec<_> = objects
+                .iter()
+                .map(|object| row(object, wide, now))
+                .collect();
+            table::print(out, header(kind, wide), &rows, headers)
+        }
+    }
+}
+
+/// Prints one object: its document, its name, or a table of one row.
+///
+/// # Errors
+/// See [`Out::line`].
+pub fn single(
+    out: &Out,
+    format: Format,
+    kind: Kind,
+    object: &Object,
+    headers: bool,
+) -> Result<(), Failure> {
+    if format.is_structured() {
+        return out.structured(format, object);
+    }
+    list(out, format, kind, std::slice::from_ref(object), headers)
+}
+
+fn header(kind: Kind, wide: bool) -> &'static [&'static str] {
+    match (kind, wide) {
+        (Kind::Realm, false) => &["NAME", "STATE", "AGE"],
+        (Kind::Realm, true) => &["NAME", "STATE", "AGE", "NAMESPACE"],
+        (Kind::Space, false) => &["NAME", "REALM", "STATE", "AGE"],
+        (Kind::Space, true) => &["NAME", "REALM", "STATE", "AGE", "SUBNET", "BRIDGE"],
+        (Kind::Stack, false) => &["NAME", "REALM", "SPACE", "STATE", "AGE"],
+        (Kind::Stack, true) => &["NAME", "REALM", "SPACE", "STATE", "AGE", "CGROUP"],
+        (Kind::Cell, false) => &["NAME", "REALM", "SPACE", "STACK", "STATE", "SYNC", "AGE"],
+        (Kind::Cell, true) => &[
+            "NAME",
+            "REALM",
+            "SPACE",
+            "STACK",
+            "STATE",
+            "SYNC",
+            "AGE",
+            "CONTAINERS",
+            "ADDRESS",
+            "BRIDGE",
+        ],
+        (Kind::Container, false) => &[
+            "NAME", "REALM", "SPACE", "STACK", "CELL", "STATE", "RESTARTS", "AGE",
+        ],
+        (Kind::Container, true) => &[
+            "NAME", "REALM", "SPACE", "STACK", "CELL", "STATE", "RESTARTS", "AGE", "IMAGE", "EXIT",
+        ],
+        (Kind::Image, false) => &["NAME", "REALM", "SIZE", "AGE"],
+        (Kind::Image, true) => &["NAME", "REALM", "SIZE", "AGE", "CREATED", "DIGEST"],
+    }
+}
+
+fn row(object: &Object, wide: bool, now: Timestamp) -> Vec<String> {
+    let (mut cells, more) = match &object.object {
+        Some(Any::Realm(realm)) => realm_row(realm, now),
+        Some(Any::Space(space)) => space_row(space, now),
+        Some(Any::Stack(stack)) => stack_row(stack, now),
+        Some(Any::Cell(cell)) => cell_row(cell, now),
+        Some(Any::Container(container)) => container_row(container, now),
+        None => Default::default(),
+    };
+    if wide {
+        cells.extend(more);
+    }
+    cells
+}
+
+/// The columns of a table, and what wide adds.
+type Columns = (Vec<String>, Vec<String>);
+
+fn realm_row(realm: &Realm, now: Timestamp) -> Columns {
+    let status = realm.status.clone().unwrap_or_default();
+    let meta = meta(&realm.metadata);
+    let cells = vec![meta.name.clone(), state(&status.state), age_of(&meta, now)];
+    (cells, vec![status.namespace])
+}
+
+fn space_row(space: &Space, now: Timestamp) -> Columns {
+    let spec = space.spec.clone().unwrap_or_default();
+    let status = space.status.clone().unwrap_or_default();
+    let network = status.network.unwrap_or_default();
+    let meta = meta(&space.metadata);
+    let cells = vec![
+        meta.name.clone(),
+        spec.realm_id,
+        state(&status.state),
+        age_of(&meta, now),
+    ];
+    (cells, vec![network.subnet, network.bridge])
+}
+
+fn stack_row(stack: &Stack, now: Timestamp) -> Columns {
+    let spec = stack.spec.clone().unwrap_or_default();
+    let status = stack.status.clone().unwrap_or_default();
+    let meta = meta(&stack.metadata);
+    let cells = vec![
+        meta.name.clone(),
+        spec.realm_id,
+        spec.space_id,
+        state(&status.state),
+        age_of(&meta, now),
+    ];
+    (cells, vec![status.cgroup_path])
+}
+
+fn cell_row(cell: &Cell, now: Timestamp) -> Columns {
+    let spec = cell.spec.clone().unwrap_or_default();
+    let status = cell.status.clone().unwrap_or_default();
+    let network = status.network.unwrap_or_default();
+    let ready = status
+        .containers
+        .iter()
+        .filter(|c| c.state == "Ready")
+        .count();
+    let meta = meta(&cell.metadata);
+    let cells = vec![
+        meta.name.clone(),
+        spec.realm_id,
+        spec.space_id,
+        spec.stack_id,
+        state(&status.state),
+        // Only cells made from a configuration can be out of sync with it.
+        "-".to_owned(),
+        age_of(&meta, now),
+    ];
+    let more = vec![
+        format!("{ready}/{}", spec.containers.len()),
+        address(&network),
+        network.bridge,
+    ];
+    (cells, more)
+}
+
+fn container_row(container: &Container, now: Timestamp) -> Columns {
+    let spec = container.spec.clone().unwrap_or_default();
+    let status = container.status.clone().unwrap_or_default();
+    let meta = meta(&container.metadata);
+    let cells = vec![
+        meta.name.clone(),
+        spec.realm_id,
+        spec.space_id,
+        spec.stack_id,
+        spec.cell_id,
+        state(&status.state),
+        status.restart_count.to_string(),
+        age_of(&meta, now),
+    ];
+    let exit = status
+        .exit_code
+        .map_or_else(String::new, |code| format!("{code}/{}", status.exit_signal));
+    (cells, vec![spec.image, exit])
+}
+
+/// Name of an object of any kind.
+pub fn name(object: &Object) -> &str {
+    metadata(object).map_or("", |meta| &meta.name)
+}
+
+/// Metadata of an object of any kind.
+pub fn metadata(object: &Object) -> Option<&Metadata> {
+    match object.object.as_ref()? {
+        Any::Realm(realm) => realm.metadata.as_ref(),
+        Any::Space(space) => space.metadata.as_ref(),
+        Any::Stack(stack) => stack.metadata.as_ref(),
+        Any::Cell(cell) => cell.metadata.as_ref(),
+        Any::Container(container) => container.metadata.as_ref(),
+    }
+}
+
+fn meta(metadata: &Option<Metadata>) -> Metadata {
+    metadata.clone().unwrap_or_default()
+}
+
+fn age_of(meta: &Metadata, now: Timestamp) -> String {
+    age::since(&meta.created_at, now)
+}
+
+fn state(text: &str) -> String {
+    if text.is_empty() { "Pending" } else { text }.to_owned()
+}
+
+/// The main address without its prefix length.
+fn address(network: &NetworkStatus) -> String {
+    let first = network.addresses.first().map_or("", String::as_str);
+    first.split('/').next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1beta1::{CellSpec, CellStatus, ContainerSpec, ContainerStatus};
+
+    fn cell() -> Object {
+        Object {
+            object: Some(Any::Cell(Cell {
+                metadata: Some(Metadata {
+                    name: "web".into(),
+                    created_at: "2026-01-01T00:00:00Z".into(),
+                    ..Default::default()
+                }),
+                spec: Some(CellSpec {
+                    realm_id: "r".into(),
+                    space_id: "s".into(),
+                    stack_id: "t".into(),
+                    containers: vec![ContainerSpec::default(); 2],
+                    ..Default::default()
+                }),
+                status: Some(CellStatus {
+                    state: "Ready".into(),
+                    containers: vec![ContainerStatus {
+                        state: "Ready".into(),
+                        ..Default::default()
+                    }],
+                    network: Some(NetworkStatus {
+                        addresses: vec!["10.117.0.2/24".into()],
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            })),
+        }
+    }
+
+    #[test]
+    fn a_cell_as_a_row() {
+        let now: Timestamp = "2026-01-02T00:00:00Z".parse().expect("time");
+        let narrow = row(&cell(), false, now);
+        assert_eq!(narrow, ["web", "r", "s", "t", "Ready", "-", "1d"]);
+        let wide = row(&cell(), true, now);
+        assert_eq!(wide[7..], ["1/2", "10.117.0.2", ""]);
+    }
+
+    #[test]
+    fn rows_and_headers_have_as_many_columns() {
+        let objects = [
+            (Kind::Realm, Any::Realm(Realm::default())),
+            (Kind::Space, Any::Space(Space::default())),
+            (Kind::Stack, Any::Stack(Stack::default())),
+            (Kind::Cell, Any::Cell(Cell::default())),
+            (Kind::Container, Any::Container(Container::default())),
+        ];
+        for (kind, any) in objects {
+            let object = Object { object: Some(any) };
+            for wide in [false, true] {
+                let row = row(&object, wide, Timestamp::UNIX_EPOCH);
+                assert_eq!(row.len(), header(kind, wide).len(), "{kind:?} {wide}");
+            }
+        }
+    }
+
+    #[test]
+    fn structured_output_is_the_document_without_a_wrapper() {
+        let json = serde_json::to_value(cell()).expect("json");
+        assert_eq!(json["metadata"]["name"], "web");
+        assert_eq!(json["spec"]["realmId"], "r");
+        let yaml = serde_saphyr::to_string(&cell()).expect("yaml");
+        assert!(yaml.contains("name: web"), "{yaml}");
+    }
+}

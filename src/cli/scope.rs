@@ -1,0 +1,88 @@
+//! The scope flags.
+
+use clap::Args;
+
+use crate::api::v1::Scope;
+
+/// Where an object lives.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Scope")]
+pub struct ScopeFlags {
+    /// Realm
+    #[arg(long, value_name = "NAME")]
+    pub realm: Option<String>,
+    /// Space
+    #[arg(long, value_name = "NAME")]
+    pub space: Option<String>,
+    /// Stack
+    #[arg(long, value_name = "NAME")]
+    pub stack: Option<String>,
+}
+
+impl ScopeFlags {
+    /// For one object: what is not given is `default`.
+    pub fn single(&self) -> Scope {
+        let or_default = |part: &Option<String>| part.clone().unwrap_or_else(|| "default".into());
+        Scope {
+            realm: or_default(&self.realm),
+            space: or_default(&self.space),
+            stack: or_default(&self.stack),
+            cell: String::new(),
+        }
+    }
+
+    /// For a list: what is not given does not filter.
+    pub fn filter(&self) -> Scope {
+        let or_any = |part: &Option<String>| part.clone().unwrap_or_default();
+        Scope {
+            realm: or_any(&self.realm),
+            space: or_any(&self.space),
+            stack: or_any(&self.stack),
+            cell: String::new(),
+        }
+    }
+
+    /// What is not given is taken from `KUKE_<VERB>_<KIND>_<FLAG>`.
+    #[must_use]
+    pub fn or_env(mut self, verb: &str, kind: &str, env: impl Fn(&str) -> Option<String>) -> Self {
+        let prefix = format!("KUKE_{}_{}", verb, kind).to_ascii_uppercase();
+        for (part, flag) in [
+            (&mut self.realm, "REALM"),
+            (&mut self.space, "SPACE"),
+            (&mut self.stack, "STACK"),
+        ] {
+            if part.is_none() {
+                *part = env(&format!("{prefix}_{flag}"));
+            }
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_object_defaults_and_a_list_does_not_filter() {
+        let flags = ScopeFlags {
+            space: Some("s".into()),
+            ..Default::default()
+        };
+        let single = flags.single();
+        assert_eq!(
+            (single.realm.as_str(), single.space.as_str()),
+            ("default", "s")
+        );
+        let filter = flags.filter();
+        assert_eq!((filter.realm.as_str(), filter.space.as_str()), ("", "s"));
+    }
+
+    #[test]
+    fn variables_of_a_kind_fill_in() {
+        let env = |name: &str| (name == "KUKE_DELETE_CELL_SPACE").then(|| "e".to_owned());
+        let flags = ScopeFlags::default().or_env("delete", "cell", env);
+        assert_eq!(flags.space.as_deref(), Some("e"));
+        assert_eq!(flags.realm, None);
+    }
+}
