@@ -1,0 +1,462 @@
+//! The daemon: crashes, repair, restart policies, both modes on one cell.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::cases;
+use crate::command::{eventually, system};
+use crate::host::{Engine, Host, LIMIT, Mode};
+use crate::manifest::{shell, sleeper};
+use crate::runner::{Case, Verdict};
+
+pub const CASES: &[&[Case]] = &[cases![
+    modes_interleave,
+    same_output_both_ways,
+    killed_daemon_leaves_cells_alone,
+    killed_daemon_in_each_verb,
+    exits_are_noticed_at_once,
+    policy_always,
+    policy_on_failure_gives_up,
+    policy_never,
+    stopped_stays_stopped,
+    auto_delete,
+    task_killed_behind_our_back,
+    container_removed_behind_our_back,
+    cable_pulled_behind_our_back,
+    cgroup_and_pin_are_put_back,
+    socket_is_for_root,
+    drains_on_sigterm,
+    second_daemon_is_refused,
+    other_settings_are_refused,
+    start_and_stop_verbs,
+    tells_systemd,
+    status_and_version,
+]];
+
+fn modes_interleave() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let file = host.file("cell.yaml", sleeper("c"));
+    let (daemon, own) = (Mode::Daemon, Mode::InProcess);
+    host.kuke_in(daemon, &["apply", "-f", &file]).ok().says(&["created"]);
+    host.kuke_in(own, &["apply", "-f", &file]).ok().says(&["unchanged"]);
+    host.kuke_in(own, &["stop", "c"]).ok();
+    host.kuke_in(daemon, &["get", "cell", "c"]).ok().says(&["Stopped"]);
+    host.kuke_in(daemon, &["start", "c"]).ok();
+    host.kuke_in(own, &["get", "cell", "c"]).ok().says(&["Ready"]);
+    host.kuke_in(own, &["restart", "c"]).ok();
+    host.kuke_in(daemon, &["kill", "c"]).ok();
+    host.kuke_in(own, &["delete", "cell", "c"]).ok();
+    host.kuke_in(daemon, &["get", "cell", "c"]).code(3);
+    // Both at once, over and over.
+    for _ in 0..3 {
+        let starts = [
+            host.command(daemon, &["apply", "-f", &file]),
+            host.command(own, &["apply", "-f", &file]),
+            host.command(daemon, &["restart", "c"]),
+            host.command(own, &["restart", "c"]),
+        ];
+        let running = starts.map(|c| crate::command::Running::start(c, "both at once".into(), None));
+        let done = running.map(|r| r.wait(LIMIT));
+        assert!(done[0].code == 0 && done[1].code == 0, "{done:#?}");
+        host.await_state("c", "Ready");
+        assert_eq!(host.census().count("task"), 1);
+        host.kuke_in(own, &["delete", "cell", "c"]).ok();
+    }
+    host.finish();
+    Ok(())
+}
+
+fn same_output_both_ways() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    host.apply(&sleeper("c")).ok();
+    host.await_state("c", "Ready");
+    for arguments in [
+        &["get", "cell", "c"][..],
+        &["get", "cells", "-o", "wide"],
+        &["get", "cell", "c", "-o", "yaml"],
+        &["get", "cells", "-o", "json"],
+        &["get", "realms"],
+        &["get", "spaces", "-o", "yaml"],
+        &["get", "containers", "--cell", "c"],
+        &["get", "images"],
+        &["image", "list"],
+        &["get", "cell", "nothere"],
+        &["delete", "realm", "default"],
+        &["start", "nothere"],
+    ] {
+        let through = host.kuke_in(Mode::Daemon, arguments);
+        let own = host.kuke_in(Mode::InProcess, arguments);
+        assert_eq!((through.code, through.err), (own.code, own.err), "{arguments:?}");
+        // An age may tick over between the two.
+        let ageless = |text: &str| {
+            let words = text.split_whitespace().map(|w| match w.strip_suffix('s') {
+                Some(n) if n.parse::<u32>().is_ok() => "AGE",
+                _ => w,
+            });
+            words.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(ageless(&through.out), ageless(&own.out), "{arguments:?}");
+    }
+    host.finish();
+    Ok(())
+}
+
+const TICK: &str = "n=0; while :; do n=$((n+1)); echo tick $n; sleep 0.2; done";
+
+fn ticks(host: &Host) -> Vec<u32> {
+    let log = host.kuke_in(Mode::InProcess, &["log", "ticker"]).ok().out;
+    log.lines().filter_map(|l| l.strip_prefix("tick ")?.parse().ok()).collect()
+}
+
+fn killed_daemon_leaves_cells_alone() -> Verdict {
+    let mut host = Host::new(Mode::Daemon);
+    host.apply(&shell("ticker", TICK, &["restartPolicy: always"])).ok();
+    host.await_state("ticker", "Ready");
+    let before = host.container("ticker", "main");
+    host.kill_daemon();
+    std::thread::sleep(Duration::from_millis(600));
+    let at_death = ticks(&host).len();
+    std::thread::sleep(Duration::from_secs(1));
+    let later = ticks(&host);
+    assert!(later.len() >= at_death + 3, "logs go on: {at_death}, then {}", later.len());
+    assert!(later.iter().copied().eq(1..=later.len() as u32), "no line is lost: {later:?}");
+    host.start_daemon();
+    let census = host.census();
+    std::thread::sleep(Duration::from_secs(3)); // more than one full pass
+    assert_eq!(census.difference(&host.census()), "");
+    let after = host.container("ticker", "main");
+    assert_eq!((&before["pid"], &before["startedAt"]), (&after["pid"], &after["startedAt"]), "adopted, not restarted");
+    assert_eq!(host.state("ticker"), "Ready");
+    // It is adopted for exits, too.
+    system("kill", &["-9", &after["pid"].to_string()]).ok();
+    eventually(10.0, "it is started again", || {
+        let now = host.container("ticker", "main");
+        now["state"] == "Ready" && now["pid"] != after["pid"]
+    });
+    host.finish();
+    Ok(())
+}
+
+fn killed_daemon_in_each_verb() -> Verdict {
+    let mut host = Host::new(Mode::Daemon);
+    host.apply(&sleeper("warm-up")).ok();
+    host.kuke(&["delete", "cell", "warm-up"]).ok();
+    let before = host.census().without(&["process"]);
+    let file = host.file("cell.yaml", sleeper("c"));
+    let verbs: [&[&str]; 5] =
+        [&["apply", "-f", &file], &["stop", "c"], &["start", "c"], &["restart", "c"], &["delete", "cell", "c"]];
+    for delay in [0, 10, 25, 50, 90, 150, 300] {
+        for verb in verbs {
+            let running = host.start(verb);
+            std::thread::sleep(Duration::from_millis(delay));
+            host.kill_daemon();
+            let done = running.wait(LIMIT);
+            assert!([0, 5].contains(&done.code), "done, or the daemon is gone: {done:?}");
+            host.start_daemon();
+            let again = host.kuke(verb);
+            // What the first attempt already finished cannot be deleted again.
+            assert!(again.code == 0 || (again.code == 3 && verb[0] == "delete"), "{again:?}");
+        }
+        let now = host.census().without(&["process"]);
+        assert_eq!(before.difference(&now), "", "after a kill at {delay} ms");
+    }
+    host.finish();
+    Ok(())
+}
+
+fn exits_are_noticed_at_once() -> Verdict {
+    let host = Host::bare(Mode::Daemon, Engine::Shared);
+    host.configure("10.200.0.0/16", "0s"); // no resync: events alone
+    let mut host = host;
+    host.start_daemon();
+    host.kuke(&["init"]).ok();
+    host.load_busybox();
+    host.apply(&sleeper("c")).ok();
+    host.await_state("c", "Ready");
+    let pid = host.container("c", "main")["pid"].to_string();
+    let began = Instant::now();
+    system("kill", &["-9", &pid]).ok();
+    eventually(5.0, "the exit is noticed", || host.state("c") == "Error");
+    assert!(began.elapsed() < Duration::from_secs(2));
+    assert_eq!(host.container("c", "main")["exitSignal"], 9);
+    host.finish();
+    Ok(())
+}
+
+fn policy_always() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    host.apply(&shell("c", "sleep 0.3; exit 0", &["restartPolicy: always"])).ok();
+    eventually(30.0, "it is restarted again and again", || {
+        host.container("c", "main")["restartCount"].as_i64().unwrap_or(0) >= 3
+    });
+    // The pauses double: 1 + 2 + 4 s for the next three.
+    host.kuke(&["stop", "c"]).ok();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(host.state("c"), "Stopped");
+    host.finish();
+    Ok(())
+}
+
+fn policy_on_failure_gives_up() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let fields = ["restartPolicy: on-failure", "restartMaxRetries: 2", "restartBackoffSeconds: 1"];
+    host.apply(&shell("bad", "echo try; exit 1", &fields)).ok();
+    host.apply(&shell("good", "echo try; exit 0", &fields)).ok();
+    eventually(30.0, "it gives up", || {
+        host.kuke(&["log", "bad"]).out.matches("try").count() == 3 && host.state("bad") == "Error"
+    });
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(host.kuke(&["log", "bad"]).out.matches("try").count(), 3);
+    assert_eq!(host.kuke(&["log", "good"]).out.matches("try").count(), 1);
+    assert_eq!(host.state("good"), "Exited");
+    host.finish();
+    Ok(())
+}
+
+fn policy_never() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    host.apply(&shell("c", "exit 1", &[])).ok();
+    eventually(10.0, "Error", || host.state("c") == "Error");
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(host.container("c", "main")["restartCount"].as_i64().unwrap_or(0), 0);
+    host.kuke(&["start", "c"]).ok(); // by hand it runs again
+    eventually(10.0, "Error again", || host.state("c") == "Error");
+    host.finish();
+    Ok(())
+}
+
+fn stopped_stays_stopped() -> Verdict {
+    let mut host = Host::new(Mode::Daemon);
+    let manifest = sleeper("c").replace("id: main", "id: main\n      restartPolicy: always");
+    host.apply(&manifest).ok();
+    host.await_state("c", "Ready");
+    host.kuke(&["stop", "c"]).ok();
+    std::thread::sleep(Duration::from_secs(5)); // two full passes
+    assert_eq!(host.state("c"), "Stopped");
+    host.stop_daemon();
+    host.start_daemon();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(host.state("c"), "Stopped");
+    host.kuke(&["start", "c"]).ok();
+    host.await_state("c", "Ready");
+    host.finish();
+    Ok(())
+}
+
+fn auto_delete() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let manifest = |name: &str, script: &str| {
+        shell(name, script, &[]).replace("  stackId: default\n", "  stackId: default\n  autoDelete: true\n")
+    };
+    host.apply(&manifest("done", "exit 0")).ok();
+    eventually(15.0, "a clean end deletes it", || host.kuke(&["get", "cell", "done"]).code == 3);
+    host.apply(&manifest("kept", "exit 1")).ok();
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(host.state("kept"), "Error");
+    host.finish();
+    Ok(())
+}
+
+fn task_killed_behind_our_back() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    host.apply(&sleeper("c").replace("id: main", "id: main\n      restartPolicy: always")).ok();
+    host.await_state("c", "Ready");
+    let before = host.container("c", "main");
+    let id = before["containerdId"].as_str().unwrap();
+    host.ctr("default", &["tasks", "kill", "-s", "KILL", id]).ok();
+    eventually(15.0, "it runs again", || {
+        let now = host.container("c", "main");
+        now["state"] == "Ready" && now["pid"] != before["pid"]
+    });
+    host.finish();
+    Ok(())
+}
+
+fn container_removed_behind_our_back() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    host.apply(&sleeper("c").replace("id: main", "id: main\n      restartPolicy: always")).ok();
+    host.await_state("c", "Ready");
+    let before = host.container("c", "main");
+    let id = before["containerdId"].as_str().unwrap();
+    host.ctr("default", &["tasks", "rm", "-f", id]).ok();
+    host.ctr("default", &["containers", "rm", id]);
+    eventually(20.0, "it is made again", || {
+        let now = host.container("c", "main");
+        now["state"] == "Ready" && now["pid"] != before["pid"]
+    });
+    host.finish();
+    Ok(())
+}
+
+fn cable_pulled_behind_our_back() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    host.apply(include_str!("../../manifests/hello-world.yaml")).ok();
+    host.await_state("hello", "Ready");
+    let bridge = host.get("space", "default")["status"]["network"]["bridge"].as_str().unwrap().to_owned();
+    let ports = host.inside("ip", &["-o", "link", "show", "master", &bridge]).ok().out;
+    let veth = ports.split(": ").nth(1).unwrap().split('@').next().unwrap();
+    host.inside("ip", &["link", "del", veth]).ok();
+    eventually(20.0, "the cell answers again", || {
+        host.fetch(&format!("http://{}:8080/", host.address("hello"))).code == 0
+    });
+    host.inside("ip", &["link", "del", &bridge]).ok();
+    eventually(20.0, "the cell answers again after its bridge was removed", || {
+        host.fetch(&format!("http://{}:8080/", host.address("hello"))).code == 0
+    });
+    host.finish();
+    Ok(())
+}
+
+fn cgroup_and_pin_are_put_back() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    host.apply(include_str!("../../manifests/hello-world.yaml")).ok();
+    host.await_state("hello", "Ready");
+    host.kuke(&["stop", "hello"]).ok();
+    let cell = host.cgroup("default/default/default/hello");
+    for dir in [cell.join("hello"), cell] {
+        fs::remove_dir(dir).ok();
+    }
+    host.kuke(&["start", "hello"]).ok();
+    host.await_state("hello", "Ready");
+    let pin = host.get("cell", "hello")["status"]["network"]["netns"].as_str().unwrap().to_owned();
+    system("umount", &[&pin]).ok();
+    eventually(20.0, "the cell answers in a new sandbox", || {
+        host.state("hello") == "Ready"
+            && fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&pin)
+            && host.fetch(&format!("http://{}:8080/", host.address("hello"))).code == 0
+    });
+    host.finish();
+    Ok(())
+}
+
+fn socket_is_for_root() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let mode = fs::metadata(host.api_socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let home = format!("HOME={}", host.dir.join("home").display());
+    system("chmod", &["-R", "a+rX", &host.dir.join("home").display().to_string()]).ok();
+    let kuke = crate::world::world().kuke.display().to_string();
+    let setpriv = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "env", &home, &kuke, "get", "cells"];
+    system("setpriv", &setpriv).code(6).says(&["kukeond.sock", "ermission"]);
+    host.finish();
+    Ok(())
+}
+
+fn drains_on_sigterm() -> Verdict {
+    let mut host = Host::new(Mode::Daemon);
+    host.apply(&sleeper("c")).ok();
+    host.await_state("c", "Ready");
+    let mut following = host.start(&["log", "-f", "c"]);
+    eventually(5.0, "it follows", || following.out().contains("up"));
+    let file = host.file("other.yaml", sleeper("other"));
+    let applying = host.start(&["apply", "-f", &file]);
+    std::thread::sleep(Duration::from_millis(40));
+    let began = Instant::now();
+    host.stop_daemon();
+    assert!(began.elapsed() < Duration::from_secs(15));
+    let done = applying.wait(LIMIT);
+    assert!(done.code == 0 || done.code == 5 || done.code == 1, "{done:?}");
+    eventually(5.0, "who follows is told", || !following.alive());
+    assert!(!host.api_socket().exists(), "the socket goes with the daemon");
+    host.start_daemon();
+    host.kuke(&["apply", "-f", &file]).ok();
+    host.await_state("other", "Ready");
+    host.finish();
+    Ok(())
+}
+
+fn second_daemon_is_refused() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let kukeond = crate::world::world().kuke.with_file_name("kukeond").display().to_string();
+    let configuration = host.dir.join("kukeond.yaml").display().to_string();
+    let done = system("timeout", &["10", &kukeond, "serve", "--configuration", &configuration]);
+    done.code(4).says(&["kukeond.sock"]);
+    host.kuke(&["get", "realms"]).ok(); // the first one is unharmed
+    host.finish();
+    Ok(())
+}
+
+fn other_settings_are_refused() -> Verdict {
+    let mut host = Host::new(Mode::Daemon);
+    host.stop_daemon();
+    let kukeond = crate::world::world().kuke.with_file_name("kukeond").display().to_string();
+    let configuration = host.dir.join("kukeond.yaml").display().to_string();
+    let serve = ["10", &kukeond, "serve", "--configuration", &configuration];
+    let other_suffix = [&serve[..], &["--containerd-namespace-suffix", "other.test"]].concat();
+    system("timeout", &other_suffix).code(4).says(&["kukeon instance mismatch"]);
+    let other_root = [&serve[..], &["--cgroup-root", "/elsewhere"]].concat();
+    system("timeout", &other_root).code(4).says(&["kukeon instance mismatch"]);
+    host.finish();
+    Ok(())
+}
+
+fn start_and_stop_verbs() -> Verdict {
+    let host = Host::bare(Mode::Daemon, Engine::Shared);
+    if fs::metadata("/run/systemd/system").is_ok() {
+        return Err(crate::runner::Skip("systemd runs here: the verbs drive the installed unit".to_owned()));
+    }
+    host.kuke(&["get", "realms"]).code(5).says(&["kukeond.sock"]);
+    host.kuke(&["daemon", "start"]).ok().says(&["kukeond started"]);
+    host.kuke(&["daemon", "start"]).ok().says(&["already running"]);
+    host.kuke(&["daemon", "status"]).ok();
+    host.kuke(&["init"]).ok();
+    host.kuke(&["get", "realms"]).ok().says(&["default"]);
+    host.kuke(&["daemon", "restart"]).ok();
+    host.kuke(&["get", "realms"]).ok().says(&["default"]);
+    host.kuke(&["daemon", "logs"]).ok();
+    host.kuke(&["daemon", "stop"]).ok().says(&["kukeond stopped"]);
+    host.kuke(&["daemon", "stop"]).ok().says(&["already stopped"]);
+    host.kuke(&["get", "realms"]).code(5);
+    host.kuke(&["daemon", "start"]).ok();
+    host.finish(); // uninstall ends the daemon, too
+    Ok(())
+}
+
+fn tells_systemd() -> Verdict {
+    let host = Host::bare(Mode::Daemon, Engine::Shared);
+    let place = host.dir.join("notify");
+    let socket = UnixDatagram::bind(&place).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let kukeond = crate::world::world().kuke.with_file_name("kukeond");
+    let mut command = std::process::Command::new(kukeond);
+    command.args(["serve", "--configuration"]).arg(host.dir.join("kukeond.yaml"));
+    command.env("NOTIFY_SOCKET", &place).env("WATCHDOG_USEC", "1000000");
+    let daemon = crate::command::Running::start(command, "kukeond serve".into(), None);
+    let mut said = String::new();
+    let mut hear = |word: &str| {
+        let began = Instant::now();
+        while !said.contains(word) && began.elapsed() < Duration::from_secs(15) {
+            let mut buffer = [0; 4096];
+            let n = socket.recv(&mut buffer).unwrap_or(0);
+            said.push_str(&String::from_utf8_lossy(&buffer[..n]));
+            said.push('\n');
+        }
+        assert!(said.contains(word), "{word} in {said:?}");
+    };
+    hear("READY=1");
+    assert!(host.api_socket().exists());
+    hear("WATCHDOG=1");
+    daemon.signal(Signal::SIGTERM);
+    hear("STOPPING=1");
+    daemon.wait(LIMIT).ok();
+    host.finish();
+    Ok(())
+}
+
+fn status_and_version() -> Verdict {
+    let mut host = Host::new(Mode::Daemon);
+    host.kuke(&["status"]).ok().says(&["Status: OK", "containerd", "cgroup"]);
+    let json = host.kuke(&["status", "--json"]).ok().json();
+    assert_eq!(json["ok"], true, "{json:#}");
+    host.kuke(&["version"]).ok().says(&["Client:", "Daemon:", env!("CARGO_PKG_VERSION")]);
+    host.stop_daemon();
+    host.kuke(&["version"]).ok().says(&["Client:", "Warning: daemon unreachable"]);
+    host.kuke(&["status"]).code(1).says(&["Status: FAIL", "FAIL"]);
+    host.kuke_in(Mode::InProcess, &["version"]).ok();
+    host.finish();
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! End-to-end tests: the built binary against real containerd, runc, CNI
+//! plugins and cgroup v2. Needs root; says what is skipped and why.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and this is a program of its own"
+)]
+
+mod apply;
+mod bad_input;
+mod census;
+mod cleanup;
+mod command;
+mod daemon;
+mod host;
+mod image;
+mod images;
+mod interrupt;
+mod lifecycle;
+mod manifest;
+mod output;
+mod registry;
+mod runner;
+mod world;
+
+fn main() -> std::process::ExitCode {
+    let groups = [
+        apply::CASES,
+        lifecycle::CASES,
+        daemon::CASES,
+        output::CASES,
+        images::CASES,
+        bad_input::CASES,
+        interrupt::CASES,
+        cleanup::CASES,
+    ]
+    .concat();
+    runner::run(&groups, world::prepare, world::clean)
+}

@@ -1,0 +1,162 @@
+#!/usr/bin/env bash
+# Runs everything a change must pass: gates, unit tests, release build and
+# end-to-end tests against real containerd, runc and CNI plugins on this host.
+# The last line is `N passed, N failed, N skipped`.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+unset "${!KUKEON_@}" "${!KUKE_@}"
+
+usage() {
+    cat <<'TEXT'
+usage: ./tests/run.sh [--only gates|unit|e2e]... [--no-install] [FILTER...]
+
+  --only STAGE   run this stage only; may be given several times
+  --no-install   install no package; what is missing is skipped or fails
+  FILTER         run only the end-to-end tests whose names contain it
+
+Run as root, or as a user who may use sudo.
+TEXT
+}
+
+stages='' install=yes filters=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --only)
+            case ${2:-} in gates | unit | e2e) stages="$stages $2" ;; *) usage >&2; exit 2 ;; esac
+            shift
+            ;;
+        --no-install) install=no ;;
+        -h | --help) usage; exit 0 ;;
+        -*) usage >&2; exit 2 ;;
+        *) filters+=("$1") ;;
+    esac
+    shift
+done
+wanted() { [ -z "$stages" ] || [[ " $stages " == *" $1 "* ]]; }
+
+if [ "$(id -u)" = 0 ]; then
+    as_root() { "$@"; }
+elif command -v sudo >/dev/null; then
+    as_root() { sudo -- "$@"; }
+else
+    as_root() { echo "tests/run.sh: this needs root for: $*; there is no sudo here, so run it as root" >&2; return 1; }
+fi
+export PATH="$PATH:${HOME:-/root}/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin"
+
+passed=0 failed=0 skipped=0 failures=()
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+title() { printf '\n== %s (%(%H:%M:%S)T)\n' "$1" -1; }
+
+# gate NAME COMMAND...: one check that passes or fails as a whole.
+gate() {
+    local name=$1
+    shift
+    title "$name"
+    if "$@"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1)) failures+=("$name")
+    fi
+}
+skip() {
+    echo "skipped: $1: $2"
+    skipped=$((skipped + 1))
+}
+
+# counted NAME LOG CODE: adds up the `test result:` lines of a log. A unit test
+# that could not run says `skipped: …` and passes; it is counted as skipped.
+counted() {
+    local name=$1 log=$2 code=$3 p f i s
+    read -r p f i < <(sed -n 's/^test result: .* \([0-9]*\) passed; \([0-9]*\) failed; \([0-9]*\) ignored.*/\1 \2 \3/p' "$log" |
+        awk '{p += $1; f += $2; i += $3} END {print p + 0, f + 0, i + 0}')
+    s=0
+    if [ "$name" = unit ]; then s=$(grep -c '^skipped: ' "$log"); fi
+    # A crash or a build that failed leaves no failed test to count.
+    if [ "$code" != 0 ] && [ "$f" = 0 ]; then f=1; fi
+    if [ "$code" = 0 ] && [ $((p + f + i)) = 0 ]; then f=1; echo "no test was run"; fi
+    passed=$((passed + p - s)) failed=$((failed + f)) skipped=$((skipped + i + s))
+    if [ "$f" != 0 ]; then failures+=("$name: $f"); fi
+}
+
+# --- what the tests need -----------------------------------------------------
+
+prerequisites() {
+    local pair missing=()
+    # command or file, then Debian's package
+    for pair in containerd:containerd ctr:containerd runc:runc nft:nftables ip:iproute2 protoc:protobuf-compiler \
+        cc:gcc /usr/lib/cni/bridge:containernetworking-plugins /bin/busybox:busybox-static skopeo:skopeo \
+        docker-registry:docker-registry htpasswd:apache2-utils jq:jq curl:curl shellcheck:shellcheck \
+        script:bsdutils nsenter:util-linux; do
+        command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+    done
+    if [ -e /bin/busybox ] && ! /bin/busybox --list >/dev/null 2>&1; then missing+=(busybox-static); fi
+    if [ ${#missing[@]} = 0 ]; then return; fi
+    echo "missing: ${missing[*]}"
+    if [ $install = no ]; then return; fi
+    if ! command -v apt-get >/dev/null; then
+        echo "no apt-get here: install these by hand (names are Debian's)"
+        return
+    fi
+    as_root apt-get -qq update
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 \
+        install "${missing[@]}" >/dev/null
+}
+
+cargo_deny() {
+    if cargo deny --version >/dev/null 2>&1; then return; fi
+    [ $install = yes ] || return 1
+    echo "building cargo-deny (two minutes, once)"
+    cargo install --quiet --locked cargo-deny --version 0.20.2
+}
+
+# --- stages ------------------------------------------------------------------
+
+title "prerequisites"
+if ! command -v cargo >/dev/null; then
+    echo "the Rust toolchain is missing: see https://rustup.rs"
+    exit 1
+fi
+prerequisites
+
+if wanted gates; then
+    scripts=(install.sh tests/run.sh .ci/run benches/*.sh)
+    if command -v shellcheck >/dev/null; then gate shellcheck shellcheck "${scripts[@]}"
+    else skip shellcheck "shellcheck is not installed"; fi
+    gate format cargo fmt --check
+    gate lints cargo clippy --quiet --locked --all-targets -- -D warnings
+    title "dependency policy"
+    if cargo_deny; then gate "dependency policy" cargo deny --locked check bans licenses sources
+    else skip "dependency policy" "cargo-deny is not installed and could not be built"; fi
+fi
+
+if wanted unit; then
+    title unit
+    targets=(--lib --bins)
+    for file in tests/*.rs; do
+        [ -e "$file" ] && targets+=(--test "$(basename "$file" .rs)")
+    done
+    cargo test --quiet --locked --no-fail-fast "${targets[@]}" -- --show-output 2>&1 | tee "$logs/unit" |
+        grep -vE '^(successes:|---- .* stdout ----|)$'
+    counted unit "$logs/unit" "${PIPESTATUS[0]}"
+fi
+
+if wanted e2e; then
+    binary=${CARGO_TARGET_DIR:-target}/release/kuke
+    gate "release build" cargo rustc --quiet --locked --release --bin kuke -- -C target-feature=+crt-static
+    title e2e
+    harness=$(cargo test --quiet --locked --no-run --test e2e --message-format json |
+        sed -n 's/.*"executable":"\([^"]*\/e2e-[^"]*\)".*/\1/p' | tail -n 1)
+    if [ -n "$harness" ] && [ -x "$binary" ]; then
+        as_root env "KUKE_BIN=$(realpath "$binary")" "$harness" "${filters[@]}" 2>&1 | tee "$logs/e2e"
+        counted e2e "$logs/e2e" "${PIPESTATUS[0]}"
+    else
+        failed=$((failed + 1)) failures+=("e2e: no binary to test")
+    fi
+fi
+
+title summary
+if [ ${#failures[@]} -gt 0 ]; then printf 'failed: %s\n' "${failures[@]}"; fi
+grep -hs '^skipped: ' "$logs"/* || true
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ]
