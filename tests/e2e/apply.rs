@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::command::eventually;
 use crate::host::{Engine, Host, LIMIT, Mode};
-use crate::manifest::{sleeper, shell};
+use crate::manifest::{shell, sleeper};
 use crate::runner::{Case, Verdict};
 use crate::{cases, cases_in_both_modes};
 
@@ -35,20 +35,35 @@ fn example(name: &str) -> String {
 fn hello_world_twice(mode: Mode) -> Verdict {
     let host = Host::new(mode);
     let file = example("hello-world.yaml");
-    host.kuke(&["apply", "-f", &file]).ok().says(&["Cell \"hello\": created"]);
+    host.kuke(&["apply", "-f", &file])
+        .ok()
+        .says(&["Cell \"hello\": created"]);
     host.await_state("hello", "Ready");
     let first = host.get("cell", "hello");
     let census = host.census();
-    host.kuke(&["apply", "-f", &file]).ok().says(&["Cell \"hello\": unchanged"]);
-    let planned = host.kuke(&["apply", "--dry-run", "-f", &file, "-o", "json"]).ok().json();
+    host.kuke(&["apply", "-f", &file])
+        .ok()
+        .says(&["Cell \"hello\": unchanged"]);
+    let planned = host
+        .kuke(&["apply", "--dry-run", "-f", &file, "-o", "json"])
+        .ok()
+        .json();
     let resource = &planned["resources"][0];
     assert_eq!(resource["action"], "unchanged", "{planned:#}");
-    assert!(resource["steps"].as_array().is_none_or(Vec::is_empty), "a plan for nothing: {planned:#}");
+    assert!(
+        resource["steps"].as_array().is_none_or(Vec::is_empty),
+        "a plan for nothing: {planned:#}"
+    );
     assert_eq!(census.difference(&host.census()), "");
     let second = host.get("cell", "hello");
     assert_eq!(first["metadata"], second["metadata"]);
-    assert_eq!(first["status"]["containers"][0]["pid"], second["status"]["containers"][0]["pid"]);
-    let answer = host.fetch(&format!("http://{}:8080/", host.address("hello"))).ok();
+    assert_eq!(
+        first["status"]["containers"][0]["pid"],
+        second["status"]["containers"][0]["pid"]
+    );
+    let answer = host
+        .fetch(&format!("http://{}:8080/", host.address("hello")))
+        .ok();
     assert!(answer.out.contains("hello"), "{answer:?}");
     host.finish();
     Ok(())
@@ -56,7 +71,8 @@ fn hello_world_twice(mode: Mode) -> Verdict {
 
 fn claims_match_the_host(mode: Mode) -> Verdict {
     let host = Host::new(mode);
-    host.kuke(&["apply", "-f", &example("hello-world.yaml")]).ok();
+    host.kuke(&["apply", "-f", &example("hello-world.yaml")])
+        .ok();
     host.await_state("hello", "Ready");
     let cell = host.get("cell", "hello");
     let status = &cell["status"];
@@ -65,35 +81,73 @@ fn claims_match_the_host(mode: Mode) -> Verdict {
     let id = container["containerdId"].as_str().unwrap();
     let pid = container["pid"].as_u64().unwrap();
     let tasks = host.ctr("default", &["tasks", "ls"]).ok();
-    let row = tasks.out.lines().find(|l| l.starts_with(id)).unwrap_or_else(|| panic!("{id} in\n{}", tasks.out));
+    let row = tasks
+        .out
+        .lines()
+        .find(|l| l.starts_with(id))
+        .unwrap_or_else(|| panic!("{id} in\n{}", tasks.out));
     let fields: Vec<&str> = row.split_whitespace().collect();
     assert_eq!(fields[1..], [pid.to_string().as_str(), "RUNNING"]);
 
     let pin = status["network"]["netns"].as_str().unwrap();
     let inode = |path: &str| fs::metadata(path).unwrap().ino();
-    assert_eq!(inode(pin), inode(&format!("/proc/{pid}/ns/net")), "the task is in the pinned namespace");
+    assert_eq!(
+        inode(pin),
+        inode(&format!("/proc/{pid}/ns/net")),
+        "the task is in the pinned namespace"
+    );
     assert_ne!(inode(pin), inode("/proc/self/ns/net"));
 
     let address = status["network"]["addresses"][0].as_str().unwrap();
     let interface = status["network"]["interface"].as_str().unwrap();
-    let shown = crate::command::system("nsenter", &[&format!("--net={pin}"), "ip", "-o", "addr", "show", interface]).ok();
+    let shown = crate::command::system(
+        "nsenter",
+        &[
+            &format!("--net={pin}"),
+            "ip",
+            "-o",
+            "addr",
+            "show",
+            interface,
+        ],
+    )
+    .ok();
     assert!(shown.out.contains(address), "{address} in\n{}", shown.out);
 
     let space = host.get("space", "default");
     let network = &space["status"]["network"];
     let bridge = network["bridge"].as_str().unwrap();
     let subnet: ipnet::Ipv4Net = network["subnet"].as_str().unwrap().parse().unwrap();
-    assert!(subnet.contains(&address.split('/').next().unwrap().parse::<std::net::Ipv4Addr>().unwrap()));
-    let ports = host.inside("ip", &["-o", "link", "show", "master", bridge]).ok();
+    assert!(
+        subnet.contains(
+            &address
+                .split('/')
+                .next()
+                .unwrap()
+                .parse::<std::net::Ipv4Addr>()
+                .unwrap()
+        )
+    );
+    let ports = host
+        .inside("ip", &["-o", "link", "show", "master", bridge])
+        .ok();
     assert_eq!(ports.out.lines().count(), 1, "{}", ports.out);
     if let Some(veth) = status["network"]["hostInterface"].as_str() {
         assert!(ports.out.contains(veth), "{veth} in\n{}", ports.out);
     }
 
     let cgroup = status["cgroupPath"].as_str().unwrap();
-    assert_eq!(cgroup, format!("{}/default/default/default/hello", host.cgroup_root));
-    let processes = fs::read_to_string(host.cgroup("default/default/default/hello/hello/cgroup.procs")).unwrap();
-    assert!(processes.lines().any(|p| p == pid.to_string()), "{pid} in\n{processes}");
+    assert_eq!(
+        cgroup,
+        format!("{}/default/default/default/hello", host.cgroup_root)
+    );
+    let processes =
+        fs::read_to_string(host.cgroup("default/default/default/hello/hello/cgroup.procs"))
+            .unwrap();
+    assert!(
+        processes.lines().any(|p| p == pid.to_string()),
+        "{pid} in\n{processes}"
+    );
 
     let yaml = host.kuke(&["get", "cell", "hello", "-o", "yaml"]).ok();
     yaml.says(&["kind: Cell", pin, address, cgroup]);
@@ -114,11 +168,21 @@ fn hierarchy_in_one_file(mode: Mode) -> Verdict {
     ]);
     let scope = ["--realm", "shop", "--space", "blue", "--stack", "web"];
     let get: Vec<&str> = [&["get", "cell", "api", "-o", "json"], &scope[..]].concat();
-    eventually(20.0, "api is ready", || host.kuke(&get).json()["status"]["state"] == "Ready");
-    host.kuke(&["apply", "-f", &file]).ok().says(&["Realm \"shop\": unchanged", "Cell \"api\": unchanged"]);
-    host.kuke(&["delete", "realm", "shop"]).code(4).says(&["shop", "--cascade"]);
-    host.kuke(&["delete", "-f", &file]).ok().says(&["Cell \"api\": deleted", "Realm \"shop\": deleted"]);
-    host.kuke(&["delete", "-f", &file]).ok().says(&["not found"]);
+    eventually(20.0, "api is ready", || {
+        host.kuke(&get).json()["status"]["state"] == "Ready"
+    });
+    host.kuke(&["apply", "-f", &file])
+        .ok()
+        .says(&["Realm \"shop\": unchanged", "Cell \"api\": unchanged"]);
+    host.kuke(&["delete", "realm", "shop"])
+        .code(4)
+        .says(&["shop", "--cascade"]);
+    host.kuke(&["delete", "-f", &file])
+        .ok()
+        .says(&["Cell \"api\": deleted", "Realm \"shop\": deleted"]);
+    host.kuke(&["delete", "-f", &file])
+        .ok()
+        .says(&["not found"]);
     assert_eq!(before.difference(&host.census()), "");
     host.finish();
     Ok(())
@@ -126,16 +190,21 @@ fn hierarchy_in_one_file(mode: Mode) -> Verdict {
 
 fn update_replaces_the_container(mode: Mode) -> Verdict {
     let host = Host::new(mode);
-    host.apply(&shell("job", "echo first; exec sleep 1000", &[])).ok();
+    host.apply(&shell("job", "echo first; exec sleep 1000", &[]))
+        .ok();
     host.await_state("job", "Ready");
     let old = host.container("job", "main");
     let address = host.address("job");
-    host.apply(&shell("job", "echo second; exec sleep 1000", &[])).ok().says(&["Cell \"job\": updated", "args"]);
+    host.apply(&shell("job", "echo second; exec sleep 1000", &[]))
+        .ok()
+        .says(&["Cell \"job\": updated", "args"]);
     host.await_state("job", "Ready");
     let new = host.container("job", "main");
     assert_ne!(old["pid"], new["pid"]);
     assert_eq!(address, host.address("job"), "the sandbox stays");
-    eventually(5.0, "the new log", || host.kuke(&["log", "job"]).out.contains("second"));
+    eventually(5.0, "the new log", || {
+        host.kuke(&["log", "job"]).out.contains("second")
+    });
     assert_eq!(host.get("cell", "job")["metadata"]["generation"], 2);
     host.finish();
     Ok(())
@@ -146,12 +215,22 @@ fn label_alone_replaces_nothing(mode: Mode) -> Verdict {
     host.apply(&sleeper("calm")).ok();
     host.await_state("calm", "Ready");
     let pid = host.container("calm", "main")["pid"].clone();
-    let labelled = sleeper("calm").replace("  name: calm\n", "  name: calm\n  labels:\n    team: blue\n");
+    let labelled = sleeper("calm").replace(
+        "  name: calm\n",
+        "  name: calm\n  labels:\n    team: blue\n",
+    );
     host.apply(&labelled).ok().says(&["Cell \"calm\": updated"]);
     assert_eq!(host.container("calm", "main")["pid"], pid);
-    assert_eq!(host.get("cell", "calm")["metadata"]["labels"]["team"], "blue");
-    host.kuke(&["get", "cells", "-l", "team=blue", "-o", "name"]).ok().says(&["calm"]);
-    host.kuke(&["get", "cells", "-l", "team=red", "-o", "name"]).ok().says_nothing_of(&["cell/calm"]);
+    assert_eq!(
+        host.get("cell", "calm")["metadata"]["labels"]["team"],
+        "blue"
+    );
+    host.kuke(&["get", "cells", "-l", "team=blue", "-o", "name"])
+        .ok()
+        .says(&["calm"]);
+    host.kuke(&["get", "cells", "-l", "team=red", "-o", "name"])
+        .ok()
+        .says_nothing_of(&["cell/calm"]);
     host.finish();
     Ok(())
 }
@@ -159,10 +238,14 @@ fn label_alone_replaces_nothing(mode: Mode) -> Verdict {
 fn dry_run_changes_nothing(mode: Mode) -> Verdict {
     let host = Host::new(mode);
     let before = host.census();
-    let done = host.kuke(&["apply", "--dry-run", "-f", &example("hello-world.yaml")]).ok();
+    let done = host
+        .kuke(&["apply", "--dry-run", "-f", &example("hello-world.yaml")])
+        .ok();
     done.says(&["hello", "create sandbox", "create container hello"]);
     assert_eq!(before.difference(&host.census()), "");
-    host.kuke(&["get", "cell", "hello"]).code(3).says(&["hello", "not found"]);
+    host.kuke(&["get", "cell", "hello"])
+        .code(3)
+        .says(&["hello", "not found"]);
     host.finish();
     Ok(())
 }
@@ -170,19 +253,31 @@ fn dry_run_changes_nothing(mode: Mode) -> Verdict {
 fn eight_at_once(mode: Mode) -> Verdict {
     let host = Host::new(mode);
     let file = host.file("cell.yaml", sleeper("contested"));
-    let running: Vec<_> = (0..8).map(|_| host.start(&["apply", "-f", &file])).collect();
+    let running: Vec<_> = (0..8)
+        .map(|_| host.start(&["apply", "-f", &file]))
+        .collect();
     let done: Vec<_> = running.into_iter().map(|r| r.wait(LIMIT).ok()).collect();
     let created = done.iter().filter(|d| d.out.contains("created")).count();
     assert_eq!(created, 1, "one of them creates: {done:#?}");
     host.await_state("contested", "Ready");
     let census = host.census();
-    assert_eq!((census.count("container"), census.count("task")), (1, 1), "{census:#?}");
+    assert_eq!(
+        (census.count("container"), census.count("task")),
+        (1, 1),
+        "{census:#?}"
+    );
     host.apply(&sleeper("contested")).ok().says(&["unchanged"]);
     // Different cells at once get different addresses.
-    let files: Vec<_> = (0..6).map(|n| host.file(&format!("{n}.yaml"), sleeper(&format!("cell-{n}")))).collect();
-    let running: Vec<_> = files.iter().map(|f| host.start(&["apply", "-f", f])).collect();
+    let files: Vec<_> = (0..6)
+        .map(|n| host.file(&format!("{n}.yaml"), sleeper(&format!("cell-{n}"))))
+        .collect();
+    let running: Vec<_> = files
+        .iter()
+        .map(|f| host.start(&["apply", "-f", f]))
+        .collect();
     running.into_iter().for_each(|r| drop(r.wait(LIMIT).ok()));
-    let addresses: std::collections::BTreeSet<_> = (0..6).map(|n| host.address(&format!("cell-{n}"))).collect();
+    let addresses: std::collections::BTreeSet<_> =
+        (0..6).map(|n| host.address(&format!("cell-{n}"))).collect();
     assert_eq!(addresses.len(), 6, "{addresses:?}");
     host.finish();
     Ok(())
@@ -195,12 +290,18 @@ fn json_manifest(mode: Mode) -> Verdict {
         "spec": {"realmId": "default", "spaceId": "default", "stackId": "default",
                  "containers": [{"id": "main", "image": "kukeon.internal/hello"}]},
     });
-    host.apply(&document.to_string()).ok().says(&["Cell \"json\": created"]);
+    host.apply(&document.to_string())
+        .ok()
+        .says(&["Cell \"json\": created"]);
     // What `get` prints can be applied again and changes nothing.
     let printed = host.kuke(&["get", "cell", "json", "-o", "yaml"]).ok().out;
-    host.apply(&printed).ok().says(&["Cell \"json\": unchanged"]);
+    host.apply(&printed)
+        .ok()
+        .says(&["Cell \"json\": unchanged"]);
     let printed = host.kuke(&["get", "cell", "json", "-o", "json"]).ok().out;
-    host.apply(&printed).ok().says(&["Cell \"json\": unchanged"]);
+    host.apply(&printed)
+        .ok()
+        .says(&["Cell \"json\": unchanged"]);
     host.finish();
     Ok(())
 }
@@ -219,7 +320,9 @@ fn directory_of_manifests(mode: Mode) -> Verdict {
     .unwrap();
     fs::write(dir.join("notes.txt"), "not a manifest").unwrap();
     let path = dir.display().to_string();
-    host.kuke(&["apply", "-f", &path]).ok().says(&["Stack \"extra\": created", "Cell \"one\": created"]);
+    host.kuke(&["apply", "-f", &path])
+        .ok()
+        .says(&["Stack \"extra\": created", "Cell \"one\": created"]);
     host.kuke(&["delete", "-f", &path]).ok();
     host.finish();
     Ok(())
@@ -228,22 +331,54 @@ fn directory_of_manifests(mode: Mode) -> Verdict {
 fn output_formats(mode: Mode) -> Verdict {
     let host = Host::new(mode);
     host.kuke(&["get", "cells"]).ok().says(&["No cells found."]);
-    assert_eq!(host.kuke(&["get", "cells", "-o", "json"]).ok().json(), serde_json::json!([]));
+    assert_eq!(
+        host.kuke(&["get", "cells", "-o", "json"]).ok().json(),
+        serde_json::json!([])
+    );
     host.apply(&sleeper("one")).ok();
     host.await_state("one", "Ready");
     let table = host.kuke(&["get", "cells"]).ok();
-    let header: Vec<&str> = table.out.lines().next().unwrap().split_whitespace().collect();
-    assert_eq!(header[..5], ["NAME", "REALM", "SPACE", "STACK", "STATE"], "{}", table.out);
-    assert!(table.out.lines().any(|l| l.split_whitespace().take(5).eq(["one", "default", "default", "default", "Ready"])));
-    host.kuke(&["get", "cells", "-o", "wide"]).ok().says(&["1/1"]);
-    host.kuke(&["get", "containers", "--cell", "one"]).ok().says(&["main", "Ready"]);
+    let header: Vec<&str> = table
+        .out
+        .lines()
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    assert_eq!(
+        header[..5],
+        ["NAME", "REALM", "SPACE", "STACK", "STATE"],
+        "{}",
+        table.out
+    );
+    assert!(table.out.lines().any(|l| {
+        l.split_whitespace()
+            .take(5)
+            .eq(["one", "default", "default", "default", "Ready"])
+    }));
+    host.kuke(&["get", "cells", "-o", "wide"])
+        .ok()
+        .says(&["1/1"]);
+    host.kuke(&["get", "containers", "--cell", "one"])
+        .ok()
+        .says(&["main", "Ready"]);
     for kind in ["realms", "spaces", "stacks"] {
         host.kuke(&["get", kind]).ok().says(&["default", "Ready"]);
     }
-    host.kuke(&["get", "cells", "-o", "typo"]).code(2).says(&["typo"]);
+    host.kuke(&["get", "cells", "-o", "typo"])
+        .code(2)
+        .says(&["typo"]);
     host.kuke(&["get", "bogus"]).code(2).says(&["bogus"]);
-    host.kuke(&["get", "cell", "nothere"]).code(3).says(&["nothere"]);
-    assert!(host.kuke(&["get", "cells", "-o", "name"]).ok().out.lines().any(|l| l.contains("one")));
+    host.kuke(&["get", "cell", "nothere"])
+        .code(3)
+        .says(&["nothere"]);
+    assert!(
+        host.kuke(&["get", "cells", "-o", "name"])
+            .ok()
+            .out
+            .lines()
+            .any(|l| l.contains("one"))
+    );
     host.finish();
     Ok(())
 }
@@ -270,13 +405,28 @@ fn default_containerd_is_brought_up() -> Verdict {
     let mut host = Host::bare(Mode::Daemon, Engine::Managed);
     host.start_daemon();
     host.kuke(&["init"]).ok();
-    host.kuke(&["apply", "-f", &example("hello-world.yaml")]).ok().says(&["Cell \"hello\": created"]);
+    host.kuke(&["apply", "-f", &example("hello-world.yaml")])
+        .ok()
+        .says(&["Cell \"hello\": created"]);
     host.await_state("hello", "Ready");
     let pid = host.container("hello", "hello")["pid"].clone();
-    host.fetch(&format!("http://{}:8080/", host.address("hello"))).ok();
+    host.fetch(&format!("http://{}:8080/", host.address("hello")))
+        .ok();
     host.stop_daemon();
-    assert_eq!(host.ctr("default", &["tasks", "ls", "-q"]).ok().out.lines().count(), 1);
-    host.kuke_in(Mode::InProcess, &["apply", "-f", &example("hello-world.yaml")]).ok().says(&["unchanged"]);
+    assert_eq!(
+        host.ctr("default", &["tasks", "ls", "-q"])
+            .ok()
+            .out
+            .lines()
+            .count(),
+        1
+    );
+    host.kuke_in(
+        Mode::InProcess,
+        &["apply", "-f", &example("hello-world.yaml")],
+    )
+    .ok()
+    .says(&["unchanged"]);
     host.start_daemon();
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(host.container("hello", "hello")["pid"], pid);

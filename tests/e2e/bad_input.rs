@@ -32,7 +32,10 @@ pub const CASES: &[&[Case]] = &[
 #[track_caller]
 fn untouched(host: &Host, f: impl FnOnce() -> Done) -> Done {
     let store = |h: &Host| {
-        let list = format!("cd {} && find . -name '*.yaml' -exec sha256sum {{}} + | sort -k2", h.run_path.display());
+        let list = format!(
+            "cd {} && find . -name '*.yaml' -exec sha256sum {{}} + | sort -k2",
+            h.run_path.display()
+        );
         system("sh", &["-c", &list]).out
     };
     let (files, census) = (store(host), host.census());
@@ -56,7 +59,9 @@ fn untouched(host: &Host, f: impl FnOnce() -> Done) -> Done {
 fn refuse(host: &Host, manifest: &str, code: i32, words: &[&str]) {
     crate::runner::note(manifest.chars().take(2000).collect::<String>());
     let file = host.file("bad.yaml", manifest);
-    untouched(host, || host.kuke(&["apply", "-f", &file])).code(code).says(words);
+    untouched(host, || host.kuke(&["apply", "-f", &file]))
+        .code(code)
+        .says(words);
 }
 
 fn manifests_that_do_not_decode(mode: Mode) -> Verdict {
@@ -66,26 +71,80 @@ fn manifests_that_do_not_decode(mode: Mode) -> Verdict {
         let at = text.lines().position(|l| l.contains(needle)).unwrap() + 1;
         format!("bad.yaml:{at}:")
     };
-    refuse(&host, &good.replace("kind: Cell", "kind: Sell"), 2, &["bad.yaml:2:", "Sell", "Cell"]);
-    refuse(&host, &good.replace("v1beta1", "v2"), 2, &["bad.yaml:1:", "v2", "v1beta1"]);
+    refuse(
+        &host,
+        &good.replace("kind: Cell", "kind: Sell"),
+        2,
+        &["bad.yaml:2:", "Sell", "Cell"],
+    );
+    refuse(
+        &host,
+        &good.replace("v1beta1", "v2"),
+        2,
+        &["bad.yaml:1:", "v2", "v1beta1"],
+    );
     let text = good.replace("image:", "imgae:");
     refuse(&host, &text, 2, &[&line("imgae", &text), "imgae", "image"]);
-    let text = good.replace("      image: busybox\n", "      image: busybox\n      image: other\n");
-    refuse(&host, &text, 2, &[&line("image: other", &text), "duplicate", "image"]);
-    refuse(&host, "apiVersion: v1beta1\nkind: Cell\n\tmetadata: {}\n", 2, &["bad.yaml:3:"]);
+    let text = good.replace(
+        "      image: busybox\n",
+        "      image: busybox\n      image: other\n",
+    );
+    refuse(
+        &host,
+        &text,
+        2,
+        &[&line("image: other", &text), "duplicate", "image"],
+    );
+    refuse(
+        &host,
+        "apiVersion: v1beta1\nkind: Cell\n\tmetadata: {}\n",
+        2,
+        &["bad.yaml:3:"],
+    );
     refuse(&host, "just text", 2, &["bad.yaml"]);
     refuse(&host, "", 2, &["bad.yaml", "no documents found"]);
-    refuse(&host, "kind: Cell\nmetadata: {name: x}\n", 2, &["bad.yaml", "apiVersion"]);
-    refuse(&host, "{\"apiVersion\": \"v1beta1\", \"kind\": \"Cell\",", 2, &["bad.yaml:1:"]);
-    refuse(&host, &good.replace("containers:", "containers: 7 #"), 2, &["bad.yaml", "containers"]);
-    refuse(&host, &format!("{good}      stopGraceSeconds: soon\n"), 2, &["stopGraceSeconds", "soon"]);
+    refuse(
+        &host,
+        "kind: Cell\nmetadata: {name: x}\n",
+        2,
+        &["bad.yaml", "apiVersion"],
+    );
+    refuse(
+        &host,
+        "{\"apiVersion\": \"v1beta1\", \"kind\": \"Cell\",",
+        2,
+        &["bad.yaml:1:"],
+    );
+    refuse(
+        &host,
+        &good.replace("containers:", "containers: 7 #"),
+        2,
+        &["bad.yaml", "containers"],
+    );
+    refuse(
+        &host,
+        &format!("{good}      stopGraceSeconds: soon\n"),
+        2,
+        &["stopGraceSeconds", "soon"],
+    );
     // A second document that is wrong stops the first, too.
-    let two = format!("{}---\n{}", sleeper("one"), good.replace("kind: Cell", "kind: Sell"));
+    let two = format!(
+        "{}---\n{}",
+        sleeper("one"),
+        good.replace("kind: Cell", "kind: Sell")
+    );
     let text = line("Sell", &two);
     refuse(&host, &two, 2, &[&text, "Sell"]);
-    let file = host.file("latin1.yaml", b"apiVersion: v1beta1\nkind: Cell\nmetadata: {name: \xe4}\n");
-    untouched(&host, || host.kuke(&["apply", "-f", &file])).code(2).says(&["latin1.yaml"]);
-    untouched(&host, || host.kuke(&["apply", "-f", "/no/such/file"])).code(3).says(&["/no/such/file"]);
+    let file = host.file(
+        "latin1.yaml",
+        b"apiVersion: v1beta1\nkind: Cell\nmetadata: {name: \xe4}\n",
+    );
+    untouched(&host, || host.kuke(&["apply", "-f", &file]))
+        .code(2)
+        .says(&["latin1.yaml"]);
+    untouched(&host, || host.kuke(&["apply", "-f", "/no/such/file"]))
+        .code(3)
+        .says(&["/no/such/file"]);
     host.finish();
     Ok(())
 }
@@ -94,24 +153,89 @@ fn values_that_are_not_valid(mode: Mode) -> Verdict {
     let host = Host::new(mode);
     let good = sleeper("c");
     let long = "a".repeat(64);
-    for name in ["Hello_World", "-c", "c-", "a.b", "..", "a/b", "\"a b\"", "\"\"", "ä", long.as_str()] {
+    for name in [
+        "Hello_World",
+        "-c",
+        "c-",
+        "a.b",
+        "..",
+        "a/b",
+        "\"a b\"",
+        "\"\"",
+        "ä",
+        long.as_str(),
+    ] {
         let text = good.replace("name: c\n", &format!("name: {name}\n"));
         refuse(&host, &text, 2, &["bad.yaml", "metadata.name"]);
         let text = good.replace("stackId: default", &format!("stackId: {name}"));
         refuse(&host, &text, 2, &["bad.yaml", "spec.stackId"]);
     }
-    refuse(&host, &good.replace("id: main", "id: Main"), 2, &["containers[0].id", "Main"]);
-    refuse(&host, &good.replace("id: main", "id: main\n      restartPolicy: sometimes"), 2, &["restartPolicy", "sometimes", "always"]);
-    refuse(&host, &good.replace("image: busybox", "image: 'UPPER CASE'"), 2, &["image", "UPPER CASE"]);
-    refuse(&host, &good.replace("id: main", "id: main\n      env: [NOEQUALS]"), 2, &["env", "NOEQUALS"]);
-    refuse(&host, &good.replace("id: main", "id: main\n      capabilities: {add: [FLY]}"), 2, &["capabilities", "FLY"]);
-    refuse(&host, &good.replace("id: main", "id: main\n      volumes: [{source: relative, target: /x}]"), 2, &["volumes[0].source", "relative"]);
-    refuse(&host, &good.replace("id: main", "id: main\n      stopGraceSeconds: -1"), 2, &["stopGraceSeconds"]);
-    refuse(&host, &good.replace("id: main", "id: main\n      resources: {memoryLimitBytes: -5}"), 2, &["memoryLimitBytes"]);
-    refuse(&host, &cell("c", "").replace("containers:\n", "containers: []\n"), 2, &["containers"]);
+    refuse(
+        &host,
+        &good.replace("id: main", "id: Main"),
+        2,
+        &["containers[0].id", "Main"],
+    );
+    refuse(
+        &host,
+        &good.replace("id: main", "id: main\n      restartPolicy: sometimes"),
+        2,
+        &["restartPolicy", "sometimes", "always"],
+    );
+    refuse(
+        &host,
+        &good.replace("image: busybox", "image: 'UPPER CASE'"),
+        2,
+        &["image", "UPPER CASE"],
+    );
+    refuse(
+        &host,
+        &good.replace("id: main", "id: main\n      env: [NOEQUALS]"),
+        2,
+        &["env", "NOEQUALS"],
+    );
+    refuse(
+        &host,
+        &good.replace("id: main", "id: main\n      capabilities: {add: [FLY]}"),
+        2,
+        &["capabilities", "FLY"],
+    );
+    refuse(
+        &host,
+        &good.replace(
+            "id: main",
+            "id: main\n      volumes: [{source: relative, target: /x}]",
+        ),
+        2,
+        &["volumes[0].source", "relative"],
+    );
+    refuse(
+        &host,
+        &good.replace("id: main", "id: main\n      stopGraceSeconds: -1"),
+        2,
+        &["stopGraceSeconds"],
+    );
+    refuse(
+        &host,
+        &good.replace(
+            "id: main",
+            "id: main\n      resources: {memoryLimitBytes: -5}",
+        ),
+        2,
+        &["memoryLimitBytes"],
+    );
+    refuse(
+        &host,
+        &cell("c", "").replace("containers:\n", "containers: []\n"),
+        2,
+        &["containers"],
+    );
     let twice = format!("{good}{}", good.split("containers:\n").nth(1).unwrap());
     refuse(&host, &twice, 2, &["main"]);
-    let two_roots = format!("{}    - id: other\n      root: true\n      image: busybox\n", good.replace("id: main", "id: main\n      root: true"));
+    let two_roots = format!(
+        "{}    - id: other\n      root: true\n      image: busybox\n",
+        good.replace("id: main", "id: main\n      root: true")
+    );
     refuse(&host, &two_roots, 2, &["root"]);
     host.finish();
     Ok(())
@@ -120,28 +244,89 @@ fn values_that_are_not_valid(mode: Mode) -> Verdict {
 fn huge_and_hostile_documents(mode: Mode) -> Verdict {
     let host = Host::new(mode);
     let mut bomb = String::from("a: &a [x,x,x,x,x,x,x,x,x]\n");
-    for (this, last) in ["b", "c", "d", "e", "f", "g", "h", "i"].iter().zip(["a", "b", "c", "d", "e", "f", "g", "h"]) {
-        bomb.push_str(&format!("{this}: &{this} [{}]\n", vec![format!("*{last}"); 9].join(",")));
+    for (this, last) in ["b", "c", "d", "e", "f", "g", "h", "i"]
+        .iter()
+        .zip(["a", "b", "c", "d", "e", "f", "g", "h"])
+    {
+        bomb.push_str(&format!(
+            "{this}: &{this} [{}]\n",
+            vec![format!("*{last}"); 9].join(",")
+        ));
     }
     let began = Instant::now();
-    refuse(&host, &format!("apiVersion: v1beta1\nkind: Cell\n{bomb}"), 2, &["bad.yaml"]);
-    refuse(&host, &format!("apiVersion: v1beta1\nkind: Cell\nmetadata: {}", "[".repeat(100_000)), 2, &["bad.yaml"]);
+    refuse(
+        &host,
+        &format!("apiVersion: v1beta1\nkind: Cell\n{bomb}"),
+        2,
+        &["bad.yaml"],
+    );
+    refuse(
+        &host,
+        &format!(
+            "apiVersion: v1beta1\nkind: Cell\nmetadata: {}",
+            "[".repeat(100_000)
+        ),
+        2,
+        &["bad.yaml"],
+    );
     let filler = format!("# {}\n", "x".repeat(98)).repeat(110_000);
-    refuse(&host, &format!("{filler}{}", sleeper("c")), 2, &["bad.yaml", "MiB"]);
+    refuse(
+        &host,
+        &format!("{filler}{}", sleeper("c")),
+        2,
+        &["bad.yaml", "MiB"],
+    );
     let label = "y".repeat(11_000_000);
-    refuse(&host, &sleeper("c").replace("name: c\n", &format!("name: c\n  annotations: {{note: {label}}}\n")), 2, &["bad.yaml", "MiB"]);
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    refuse(
+        &host,
+        &sleeper("c").replace(
+            "name: c\n",
+            &format!("name: c\n  annotations: {{note: {label}}}\n"),
+        ),
+        2,
+        &["bad.yaml", "MiB"],
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
     host.finish();
     Ok(())
 }
 
 fn missing_parents(mode: Mode) -> Verdict {
     let host = Host::new(mode);
-    refuse(&host, &sleeper("c").replace("realmId: default", "realmId: nowhere"), 3, &["nowhere", "not found"]);
-    refuse(&host, &sleeper("c").replace("spaceId: default", "spaceId: nowhere"), 3, &["nowhere", "not found"]);
-    refuse(&host, &sleeper("c").replace("stackId: default", "stackId: nowhere"), 3, &["nowhere", "not found"]);
-    refuse(&host, "apiVersion: v1beta1\nkind: Space\nmetadata: {name: s}\nspec: {realmId: nowhere}\n", 3, &["nowhere"]);
-    refuse(&host, "apiVersion: v1beta1\nkind: Container\nmetadata: {name: m}\nspec: {realmId: default, spaceId: default, stackId: default, cellId: nowhere, image: busybox}\n", 3, &["nowhere"]);
+    refuse(
+        &host,
+        &sleeper("c").replace("realmId: default", "realmId: nowhere"),
+        3,
+        &["nowhere", "not found"],
+    );
+    refuse(
+        &host,
+        &sleeper("c").replace("spaceId: default", "spaceId: nowhere"),
+        3,
+        &["nowhere", "not found"],
+    );
+    refuse(
+        &host,
+        &sleeper("c").replace("stackId: default", "stackId: nowhere"),
+        3,
+        &["nowhere", "not found"],
+    );
+    refuse(
+        &host,
+        "apiVersion: v1beta1\nkind: Space\nmetadata: {name: s}\nspec: {realmId: nowhere}\n",
+        3,
+        &["nowhere"],
+    );
+    refuse(
+        &host,
+        "apiVersion: v1beta1\nkind: Container\nmetadata: {name: m}\nspec: {realmId: default, spaceId: default, stackId: default, cellId: nowhere, image: busybox}\n",
+        3,
+        &["nowhere"],
+    );
     host.finish();
     Ok(())
 }
@@ -150,10 +335,26 @@ fn image_not_found(mode: Mode) -> Verdict {
     let host = Host::new(mode);
     let manifest = |image: &str| sleeper("c").replace("image: busybox", &format!("image: {image}"));
     // Never pulled, whatever the policy.
-    refuse(&host, &manifest("kukeon.internal/nope:1"), 3, &["kukeon.internal/nope:1", "cell \"c\""]);
-    refuse(&host, &manifest("never.example/x:1").replace("id: main", "id: main\n      imagePullPolicy: never"), 3, &["never.example/x:1"]);
+    refuse(
+        &host,
+        &manifest("kukeon.internal/nope:1"),
+        3,
+        &["kukeon.internal/nope:1", "cell \"c\""],
+    );
+    refuse(
+        &host,
+        &manifest("never.example/x:1")
+            .replace("id: main", "id: main\n      imagePullPolicy: never"),
+        3,
+        &["never.example/x:1"],
+    );
     // No such registry: the name does not resolve, or nothing listens.
-    refuse(&host, &manifest("127.0.0.1:5998/team/x:1"), 5, &["127.0.0.1:5998"]);
+    refuse(
+        &host,
+        &manifest("127.0.0.1:5998/team/x:1"),
+        5,
+        &["127.0.0.1:5998"],
+    );
     host.finish();
     Ok(())
 }
@@ -176,11 +377,19 @@ fn command_not_in_the_image(mode: Mode) -> Verdict {
 
 fn missing_controller(mode: Mode) -> Verdict {
     let host = Host::new(mode);
-    let offered = fs::read_to_string(crate::world::cgroup_mount().join("cgroup.controllers")).unwrap();
-    let limits = [("memory", "memoryLimitBytes: 67108864"), ("cpu", "cpuShares: 512"), ("pids", "pidsLimit: 64")];
+    let offered =
+        fs::read_to_string(crate::world::cgroup_mount().join("cgroup.controllers")).unwrap();
+    let limits = [
+        ("memory", "memoryLimitBytes: 67108864"),
+        ("cpu", "cpuShares: 512"),
+        ("pids", "pidsLimit: 64"),
+    ];
     let mut missing = 0;
     for (controller, limit) in limits {
-        let manifest = sleeper("c").replace("id: main", &format!("id: main\n      resources: {{{limit}}}"));
+        let manifest = sleeper("c").replace(
+            "id: main",
+            &format!("id: main\n      resources: {{{limit}}}"),
+        );
         if offered.split_whitespace().any(|c| c == controller) {
             host.apply(&manifest).ok();
             host.kuke(&["delete", "cell", "c"]).ok();
@@ -216,7 +425,9 @@ fn address_pool_exhausted(mode: Mode) -> Verdict {
         r#"{"cniVersion": "1.0.0", "name": "small", "plugins": [{"type": "bridge", "bridge": "small0", "isGateway": true,
             "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.77.0.0/29", "rangeStart": "10.77.0.2", "rangeEnd": "10.77.0.3"}]]}}]}"#,
     );
-    let space = format!("apiVersion: v1beta1\nkind: Space\nmetadata: {{name: small}}\nspec: {{realmId: default, cniConfigPath: {conflist}}}\n---\n");
+    let space = format!(
+        "apiVersion: v1beta1\nkind: Space\nmetadata: {{name: small}}\nspec: {{realmId: default, cniConfigPath: {conflist}}}\n---\n"
+    );
     let stack = "apiVersion: v1beta1\nkind: Stack\nmetadata: {name: default}\nspec: {realmId: default, spaceId: small}\n";
     host.apply(&format!("{space}{stack}")).ok();
     let cell = |n: u32| sleeper(&format!("c{n}")).replace("spaceId: default", "spaceId: small");
@@ -229,7 +440,8 @@ fn address_pool_exhausted(mode: Mode) -> Verdict {
     assert_eq!(host.census().count("task"), tasks);
     host.kuke(&["delete", "cell", "c3", "--space", "small"]);
     // An address that is given back is used again.
-    host.kuke(&["delete", "cell", "c1", "--space", "small"]).ok();
+    host.kuke(&["delete", "cell", "c1", "--space", "small"])
+        .ok();
     host.apply(&cell(4)).ok();
     host.finish();
     Ok(())
@@ -241,7 +453,8 @@ fn port_in_use_is_the_cells_own(mode: Mode) -> Verdict {
     let host = Host::new(mode);
     let hello = include_str!("../../manifests/hello-world.yaml");
     host.apply(hello).ok();
-    host.apply(&hello.replace("name: hello", "name: hello-too")).ok();
+    host.apply(&hello.replace("name: hello", "name: hello-too"))
+        .ok();
     host.await_state("hello", "Ready");
     host.await_state("hello-too", "Ready");
     for name in ["hello", "hello-too"] {
@@ -256,10 +469,16 @@ fn port_in_use_is_the_cells_own(mode: Mode) -> Verdict {
     eventually(10.0, "one of them fails", || {
         let cell = host.get("cell", "clash");
         let states = cell["status"]["containers"].as_array().unwrap();
-        states.iter().filter(|c| c["state"] == "Error").count() == 1 && cell["status"]["state"] == "Degraded"
+        states.iter().filter(|c| c["state"] == "Error").count() == 1
+            && cell["status"]["state"] == "Degraded"
     });
-    let failed = ["one", "two"].into_iter().find(|c| host.container("clash", c)["state"] == "Error").unwrap();
-    host.kuke(&["log", "clash", "--container", failed]).ok().says(&["8080"]);
+    let failed = ["one", "two"]
+        .into_iter()
+        .find(|c| host.container("clash", c)["state"] == "Error")
+        .unwrap();
+    host.kuke(&["log", "clash", "--container", failed])
+        .ok()
+        .says(&["8080"]);
     host.finish();
     Ok(())
 }
@@ -282,11 +501,34 @@ fn wrong_usage(mode: Mode) -> Verdict {
     ] {
         let done = untouched(&host, || host.kuke(arguments));
         assert_eq!(done.code, 2, "{}", done.show());
-        assert!(done.out.is_empty() && !done.err.is_empty(), "{}", done.show());
+        assert!(
+            done.out.is_empty() && !done.err.is_empty(),
+            "{}",
+            done.show()
+        );
     }
     host.kuke(&["aply"]).says(&["apply"]);
-    host.kuke(&["--help"]).ok().says(&["apply", "exec", "uninstall"]);
-    for verb in ["apply", "get", "delete", "start", "stop", "kill", "restart", "run", "exec", "log", "image", "status", "version", "daemon", "init", "uninstall"] {
+    host.kuke(&["--help"])
+        .ok()
+        .says(&["apply", "exec", "uninstall"]);
+    for verb in [
+        "apply",
+        "get",
+        "delete",
+        "start",
+        "stop",
+        "kill",
+        "restart",
+        "run",
+        "exec",
+        "log",
+        "image",
+        "status",
+        "version",
+        "daemon",
+        "init",
+        "uninstall",
+    ] {
         host.kuke(&[verb, "--help"]).ok().says(&["Usage"]);
     }
     host.finish();
@@ -297,7 +539,18 @@ fn wrong_usage(mode: Mode) -> Verdict {
 fn small_disk(mode: Mode) -> Host {
     let mut host = Host::bare(mode, Engine::Shared);
     fs::create_dir(&host.run_path).unwrap();
-    system("mount", &["-t", "tmpfs", "-o", "size=4m", "tmpfs", &host.run_path.display().to_string()]).ok();
+    system(
+        "mount",
+        &[
+            "-t",
+            "tmpfs",
+            "-o",
+            "size=4m",
+            "tmpfs",
+            &host.run_path.display().to_string(),
+        ],
+    )
+    .ok();
     if mode == Mode::Daemon {
         host.start_daemon();
     }
@@ -319,9 +572,14 @@ fn full_disk(mode: Mode) -> Verdict {
     host.apply(&sleeper("old")).ok();
     host.await_state("old", "Ready");
     let filler = host.run_path.join("filler");
-    system("dd", &["if=/dev/zero", &format!("of={}", filler.display()), "bs=4k"]);
+    system(
+        "dd",
+        &["if=/dev/zero", &format!("of={}", filler.display()), "bs=4k"],
+    );
     let file = host.file("bad.yaml", sleeper("new"));
-    untouched(&host, || host.kuke(&["apply", "-f", &file])).code(1).says(&["No space left"]);
+    untouched(&host, || host.kuke(&["apply", "-f", &file]))
+        .code(1)
+        .says(&["No space left"]);
     // What runs is still seen and can be stopped or at least refused clearly.
     host.kuke(&["get", "cell", "old"]).ok().says(&["Ready"]);
     fs::remove_file(filler).unwrap();
@@ -338,7 +596,9 @@ fn read_only_disk(mode: Mode) -> Verdict {
     let path = host.run_path.display().to_string();
     system("mount", &["-o", "remount,ro", &path]).ok();
     let file = host.file("bad.yaml", sleeper("new"));
-    untouched(&host, || host.kuke(&["apply", "-f", &file])).code(1).says(&["ead-only"]);
+    untouched(&host, || host.kuke(&["apply", "-f", &file]))
+        .code(1)
+        .says(&["ead-only"]);
     host.kuke(&["get", "cell", "old"]).ok().says(&["Ready"]);
     system("mount", &["-o", "remount,rw", &path]).ok();
     host.kuke(&["apply", "-f", &file]).ok();
@@ -359,7 +619,9 @@ fn daemon_down() -> Verdict {
         &["log", "c"],
         &["image", "list"],
     ] {
-        untouched(&host, || host.kuke(arguments)).code(5).says(&["kukeond.sock", "kuke daemon start"]);
+        untouched(&host, || host.kuke(arguments))
+            .code(5)
+            .says(&["kukeond.sock", "kuke daemon start"]);
     }
     // A daemon that hangs is not waited for without end.
     host.start_daemon();
@@ -376,8 +638,11 @@ fn containerd_down() -> Verdict {
     let host = Host::bare(Mode::InProcess, Engine::Managed);
     // A PATH without containerd: none answers and none can be brought up.
     let mut command = host.command(Mode::InProcess, &["init"]);
-    command.env("PATH", "/nowhere").env("KUKEON_CONTAINERD_PROGRAM", "/nowhere/containerd");
-    let done = crate::command::Running::start(command, "kuke init without containerd".into(), None).wait(LIMIT);
+    command
+        .env("PATH", "/nowhere")
+        .env("KUKEON_CONTAINERD_PROGRAM", "/nowhere/containerd");
+    let done = crate::command::Running::start(command, "kuke init without containerd".into(), None)
+        .wait(LIMIT);
     assert_eq!(done.code, 5, "{}", done.show());
     done.says(&["no-containerd.sock"]);
     host.finish();
@@ -390,7 +655,12 @@ fn containerd_dies_and_comes_back() -> Verdict {
     host.start_daemon();
     host.kuke(&["init"]).ok();
     host.load_busybox();
-    host.apply(&shell("c", "while :; do date; sleep 0.2; done", &["restartPolicy: always"])).ok();
+    host.apply(&shell(
+        "c",
+        "while :; do date; sleep 0.2; done",
+        &["restartPolicy: always"],
+    ))
+    .ok();
     host.await_state("c", "Ready");
     let pid = host.container("c", "main")["pid"].clone();
     let dir = host.dir.join("containerd");
@@ -400,7 +670,9 @@ fn containerd_dies_and_comes_back() -> Verdict {
     assert_eq!(done.code, 5, "{}", done.show());
     done.says(&["containerd"]);
     host.engine = Some(crate::world::Containerd::start(&dir));
-    eventually(30.0, "the daemon finds it again", || host.state("c") == "Ready");
+    eventually(30.0, "the daemon finds it again", || {
+        host.state("c") == "Ready"
+    });
     assert_eq!(host.container("c", "main")["pid"], pid);
     host.kuke(&["restart", "c"]).ok();
     host.await_state("c", "Ready");

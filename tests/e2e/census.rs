@@ -32,7 +32,10 @@ impl Census {
         for (pid, line) in world::processes(Path::new(&host.suffix), "no cgroup") {
             census.add("process", format!("{pid} {line}"));
         }
-        for path in [host.run_path.as_path(), &host.dir.join("no-containerd.sock")] {
+        for path in [
+            host.run_path.as_path(),
+            &host.dir.join("no-containerd.sock"),
+        ] {
             if path.exists() {
                 census.add("file", path.display().to_string());
             }
@@ -45,13 +48,19 @@ impl Census {
     }
 
     fn containerd(&mut self, host: &Host) {
-        let Some(socket) = host.containerd_socket() else { return };
+        let Some(socket) = host.containerd_socket() else {
+            return;
+        };
         let socket = socket.display().to_string();
         let ctr = |arguments: &[&str]| {
             let mut all = vec!["-a", &socket, "--connect-timeout", "2s"];
             all.extend(arguments);
             let done = system("ctr", &all);
-            if done.code == 0 { done.out } else { String::new() }
+            if done.code == 0 {
+                done.out
+            } else {
+                String::new()
+            }
         };
         let spaces = ctr(&["namespaces", "ls", "-q"]);
         for space in spaces.lines().filter(|s| s.ends_with(&host.suffix)) {
@@ -79,7 +88,15 @@ impl Census {
 
     fn network(&mut self, host: &Host) {
         for line in host.inside("ip", &["-o", "link"]).out.lines() {
-            self.add("link", line.split(": ").nth(1).unwrap_or(line).split('@').next().unwrap_or(line));
+            self.add(
+                "link",
+                line.split(": ")
+                    .nth(1)
+                    .unwrap_or(line)
+                    .split('@')
+                    .next()
+                    .unwrap_or(line),
+            );
         }
         for line in host.inside("ip", &["-o", "route"]).out.lines() {
             self.add("route", line.trim());
@@ -87,15 +104,26 @@ impl Census {
         for line in host.inside("nft", &["list", "ruleset"]).out.lines() {
             self.add("nft", line.trim_end());
         }
-        for line in host.inside("iptables-save", &[]).out.lines().filter(|l| l.starts_with("-A")) {
+        for line in host
+            .inside("iptables-save", &[])
+            .out
+            .lines()
+            .filter(|l| l.starts_with("-A"))
+        {
             self.add("iptables", line);
         }
     }
 
     fn mounts(&mut self, host: &Host) {
         let dir = host.dir.display().to_string();
-        let engine = host.engine.as_ref().map_or(world().containerd_pid, |e| e.pid());
-        for (whose, place) in [("mount", "self".to_owned()), ("mount of containerd", engine.to_string())] {
+        let engine = host
+            .engine
+            .as_ref()
+            .map_or(world().containerd_pid, |e| e.pid());
+        for (whose, place) in [
+            ("mount", "self".to_owned()),
+            ("mount of containerd", engine.to_string()),
+        ] {
             let table = fs::read_to_string(format!("/proc/{place}/mountinfo")).unwrap_or_default();
             for target in table.lines().filter_map(|l| l.split(' ').nth(4)) {
                 if names(target, &dir) || target.contains(&host.suffix) {
@@ -131,9 +159,14 @@ impl Census {
         let empty = BTreeSet::new();
         let kinds: BTreeSet<_> = self.0.keys().chain(later.0.keys()).collect();
         for kind in kinds {
-            let (old, new) = (self.0.get(kind).unwrap_or(&empty), later.0.get(kind).unwrap_or(&empty));
-            new.difference(old).for_each(|w| writeln!(text, "+ {kind}: {w}").unwrap());
-            old.difference(new).for_each(|w| writeln!(text, "- {kind}: {w}").unwrap());
+            let (old, new) = (
+                self.0.get(kind).unwrap_or(&empty),
+                later.0.get(kind).unwrap_or(&empty),
+            );
+            new.difference(old)
+                .for_each(|w| writeln!(text, "+ {kind}: {w}").unwrap());
+            old.difference(new)
+                .for_each(|w| writeln!(text, "- {kind}: {w}").unwrap());
         }
         text
     }

@@ -20,7 +20,8 @@ fn populate(host: &Host) {
     host.apply(hierarchy).ok();
     host.apply(&hierarchy.replace("blue", "green")).ok();
     let archive = world().busybox.display().to_string();
-    host.kuke(&["image", "load", &archive, "--realm", "shop"]).ok();
+    host.kuke(&["image", "load", &archive, "--realm", "shop"])
+        .ok();
     let cell = sleeper("busy")
         .replace("realmId: default", "realmId: shop")
         .replace("spaceId: default", "spaceId: blue")
@@ -33,14 +34,42 @@ fn realm_with_cascade(mode: Mode) -> Verdict {
     let before = host.census();
     populate(&host);
     let now = host.census();
-    assert_eq!((now.count("container") - before.count("container"), now.count("task")), (3, 3));
-    assert!(now.count("link") > before.count("link"), "there is something to remove");
+    assert_eq!(
+        (
+            now.count("container") - before.count("container"),
+            now.count("task")
+        ),
+        (3, 3)
+    );
+    assert!(
+        now.count("link") > before.count("link"),
+        "there is something to remove"
+    );
     host.kuke(&["delete", "realm", "shop"]).code(4);
-    host.kuke(&["delete", "space", "blue", "--realm", "shop"]).code(4).says(&["--cascade"]);
-    host.kuke(&["delete", "stack", "web", "--realm", "shop", "--space", "green", "--cascade"]).ok().says(&["Deleted stack \"web\" from space \"green\""]);
-    host.kuke(&["delete", "realm", "shop", "--cascade"]).ok().says(&["Deleted realm \"shop\""]);
-    eventually(5.0, "all is gone", || before.difference(&host.census()).is_empty());
-    host.kuke(&["get", "realms"]).ok().says_nothing_of(&["shop"]);
+    host.kuke(&["delete", "space", "blue", "--realm", "shop"])
+        .code(4)
+        .says(&["--cascade"]);
+    host.kuke(&[
+        "delete",
+        "stack",
+        "web",
+        "--realm",
+        "shop",
+        "--space",
+        "green",
+        "--cascade",
+    ])
+    .ok()
+    .says(&["Deleted stack \"web\" from space \"green\""]);
+    host.kuke(&["delete", "realm", "shop", "--cascade"])
+        .ok()
+        .says(&["Deleted realm \"shop\""]);
+    eventually(5.0, "all is gone", || {
+        before.difference(&host.census()).is_empty()
+    });
+    host.kuke(&["get", "realms"])
+        .ok()
+        .says_nothing_of(&["shop"]);
     host.finish();
     Ok(())
 }
@@ -49,7 +78,9 @@ fn uninstall(mode: Mode) -> Verdict {
     let host = Host::new(mode);
     populate(&host);
     host.apply(&sleeper("other")).ok();
-    host.kuke_with(&["uninstall"], "no\n").code(1).says(&["Aborted"]);
+    host.kuke_with(&["uninstall"], "no\n")
+        .code(1)
+        .says(&["Aborted"]);
     host.kuke(&["get", "realms"]).ok().says(&["shop"]);
     host.finish();
     Ok(())
@@ -62,13 +93,24 @@ fn uninstall_what_is_broken(mode: Mode) -> Verdict {
     host.apply(&sleeper("other")).ok();
     host.await_state("other", "Ready");
     host.kill_daemon();
-    let cell = host.kuke_in(Mode::InProcess, &["get", "cell", "other", "-o", "json"]).ok().json();
+    let cell = host
+        .kuke_in(Mode::InProcess, &["get", "cell", "other", "-o", "json"])
+        .ok()
+        .json();
     let status = &cell["status"];
-    system("umount", &["-l", status["network"]["netns"].as_str().unwrap()]);
+    system(
+        "umount",
+        &["-l", status["network"]["netns"].as_str().unwrap()],
+    );
     system("kill", &["-9", &status["containers"][0]["pid"].to_string()]);
     let id = status["containers"][0]["containerdId"].as_str().unwrap();
     host.ctr("default", &["containers", "rm", id]);
-    std::fs::write(host.run_path.join("default/default/default/other/cell.yaml"), "not: [yaml").unwrap();
+    std::fs::write(
+        host.run_path
+            .join("default/default/default/other/cell.yaml"),
+        "not: [yaml",
+    )
+    .unwrap();
     std::fs::remove_file(host.run_path.join("shop/blue/network.conflist")).ok();
     if mode == Mode::Daemon {
         host.start_daemon();
@@ -89,7 +131,9 @@ fn uninstall_takes_its_containerd_along() -> Verdict {
 /// The real thing, on the machine itself: only where kukeon is not installed.
 fn installer() -> Verdict {
     if Path::new("/opt/kukeon").exists() || Path::new("/run/kukeon").exists() {
-        return Err(Skip("kukeon is installed on this machine, or was used with its default run path".to_owned()));
+        return Err(Skip(
+            "kukeon is installed on this machine, or was used with its default run path".to_owned(),
+        ));
     }
     let root = env!("CARGO_MANIFEST_DIR");
     let prefix = world().dir.join("prefix").display().to_string();
@@ -105,9 +149,21 @@ fn installer() -> Verdict {
     let second = system(&script, &place).ok();
     assert!(second.out.contains("Nothing changed."), "{}", second.show());
     let third = system(&script, &[&["--uninstall"], &place[2..]].concat()).ok();
-    assert!(!Path::new(&prefix).join("bin/kuke").exists(), "{}", third.show());
-    for gone in ["/opt/kukeon", "/run/kukeon", "/etc/systemd/system/kukeond.service"] {
-        assert!(!Path::new(gone).exists(), "{gone} is left\n{}", third.show());
+    assert!(
+        !Path::new(&prefix).join("bin/kuke").exists(),
+        "{}",
+        third.show()
+    );
+    for gone in [
+        "/opt/kukeon",
+        "/run/kukeon",
+        "/etc/systemd/system/kukeond.service",
+    ] {
+        assert!(
+            !Path::new(gone).exists(),
+            "{gone} is left\n{}",
+            third.show()
+        );
     }
     assert_eq!(before, links());
     Ok(())

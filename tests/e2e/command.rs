@@ -36,7 +36,11 @@ impl Done {
     /// Fails the test unless the program ended with this code.
     #[track_caller]
     pub fn code(self, code: i32) -> Self {
-        assert!(self.code == code, "wanted exit code {code}\n{}", self.show());
+        assert!(
+            self.code == code,
+            "wanted exit code {code}\n{}",
+            self.show()
+        );
         self
     }
 
@@ -115,8 +119,14 @@ impl Running {
     /// Starts a program. Without `input` its standard input is empty.
     pub fn start(mut command: Command, line: String, input: Option<Vec<u8>>) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {line}: {e}"));
+        command.stdin(if input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        });
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {line}: {e}"));
         let out = Arc::new(Mutex::new(Vec::new()));
         let err = Arc::new(Mutex::new(Vec::new()));
         let readers = vec![
@@ -128,12 +138,14 @@ impl Running {
             // Who does not read its input closes the pipe: no failure of the test.
             std::thread::spawn(move || stdin.write_all(&input).ok());
         }
-        Self { line, child, out, err, readers, started: Instant::now() }
-    }
-
-    /// Process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+        Self {
+            line,
+            child,
+            out,
+            err,
+            readers,
+            started: Instant::now(),
+        }
     }
 
     /// Standard output so far.
@@ -164,7 +176,11 @@ impl Running {
                 self.child.kill().ok();
                 self.child.wait().ok();
                 let said = String::from_utf8_lossy(&self.err.lock().unwrap()).into_owned();
-                panic!("still running after {limit:?}: {}\n{}\n{said}", self.line, self.out());
+                panic!(
+                    "still running after {limit:?}: {}\n{}\n{said}",
+                    self.line,
+                    self.out()
+                );
             }
             std::thread::sleep(Duration::from_millis(3));
         };
@@ -177,7 +193,9 @@ impl Running {
         let err = String::from_utf8_lossy(&self.err.lock().unwrap()).into_owned();
         let done = Done {
             line: self.line.clone(),
-            code: status.code().unwrap_or_else(|| -status.signal().unwrap_or(0)),
+            code: status
+                .code()
+                .unwrap_or_else(|| -status.signal().unwrap_or(0)),
             out: self.out(),
             err,
             took,

@@ -41,12 +41,20 @@ fn modes_interleave() -> Verdict {
     let host = Host::new(Mode::Daemon);
     let file = host.file("cell.yaml", sleeper("c"));
     let (daemon, own) = (Mode::Daemon, Mode::InProcess);
-    host.kuke_in(daemon, &["apply", "-f", &file]).ok().says(&["created"]);
-    host.kuke_in(own, &["apply", "-f", &file]).ok().says(&["unchanged"]);
+    host.kuke_in(daemon, &["apply", "-f", &file])
+        .ok()
+        .says(&["created"]);
+    host.kuke_in(own, &["apply", "-f", &file])
+        .ok()
+        .says(&["unchanged"]);
     host.kuke_in(own, &["stop", "c"]).ok();
-    host.kuke_in(daemon, &["get", "cell", "c"]).ok().says(&["Stopped"]);
+    host.kuke_in(daemon, &["get", "cell", "c"])
+        .ok()
+        .says(&["Stopped"]);
     host.kuke_in(daemon, &["start", "c"]).ok();
-    host.kuke_in(own, &["get", "cell", "c"]).ok().says(&["Ready"]);
+    host.kuke_in(own, &["get", "cell", "c"])
+        .ok()
+        .says(&["Ready"]);
     host.kuke_in(own, &["restart", "c"]).ok();
     host.kuke_in(daemon, &["kill", "c"]).ok();
     host.kuke_in(own, &["delete", "cell", "c"]).ok();
@@ -59,7 +67,8 @@ fn modes_interleave() -> Verdict {
             host.command(daemon, &["restart", "c"]),
             host.command(own, &["restart", "c"]),
         ];
-        let running = starts.map(|c| crate::command::Running::start(c, "both at once".into(), None));
+        let running =
+            starts.map(|c| crate::command::Running::start(c, "both at once".into(), None));
         let done = running.map(|r| r.wait(LIMIT));
         assert!(done[0].code == 0 && done[1].code == 0, "{done:#?}");
         host.await_state("c", "Ready");
@@ -90,7 +99,11 @@ fn same_output_both_ways() -> Verdict {
     ] {
         let through = host.kuke_in(Mode::Daemon, arguments);
         let own = host.kuke_in(Mode::InProcess, arguments);
-        assert_eq!((through.code, through.err), (own.code, own.err), "{arguments:?}");
+        assert_eq!(
+            (through.code, through.err),
+            (own.code, own.err),
+            "{arguments:?}"
+        );
         // An age may tick over between the two.
         let ageless = |text: &str| {
             let words = text.split_whitespace().map(|w| match w.strip_suffix('s') {
@@ -109,12 +122,15 @@ const TICK: &str = "n=0; while :; do n=$((n+1)); echo tick $n; sleep 0.2; done";
 
 fn ticks(host: &Host) -> Vec<u32> {
     let log = host.kuke_in(Mode::InProcess, &["log", "ticker"]).ok().out;
-    log.lines().filter_map(|l| l.strip_prefix("tick ")?.parse().ok()).collect()
+    log.lines()
+        .filter_map(|l| l.strip_prefix("tick ")?.parse().ok())
+        .collect()
 }
 
 fn killed_daemon_leaves_cells_alone() -> Verdict {
     let mut host = Host::new(Mode::Daemon);
-    host.apply(&shell("ticker", TICK, &["restartPolicy: always"])).ok();
+    host.apply(&shell("ticker", TICK, &["restartPolicy: always"]))
+        .ok();
     host.await_state("ticker", "Ready");
     let before = host.container("ticker", "main");
     host.kill_daemon();
@@ -122,14 +138,25 @@ fn killed_daemon_leaves_cells_alone() -> Verdict {
     let at_death = ticks(&host).len();
     std::thread::sleep(Duration::from_secs(1));
     let later = ticks(&host);
-    assert!(later.len() >= at_death + 3, "logs go on: {at_death}, then {}", later.len());
-    assert!(later.iter().copied().eq(1..=later.len() as u32), "no line is lost: {later:?}");
+    assert!(
+        later.len() >= at_death + 3,
+        "logs go on: {at_death}, then {}",
+        later.len()
+    );
+    assert!(
+        later.iter().copied().eq(1..=later.len() as u32),
+        "no line is lost: {later:?}"
+    );
     host.start_daemon();
     let census = host.census();
     std::thread::sleep(Duration::from_secs(3)); // more than one full pass
     assert_eq!(census.difference(&host.census()), "");
     let after = host.container("ticker", "main");
-    assert_eq!((&before["pid"], &before["startedAt"]), (&after["pid"], &after["startedAt"]), "adopted, not restarted");
+    assert_eq!(
+        (&before["pid"], &before["startedAt"]),
+        (&after["pid"], &after["startedAt"]),
+        "adopted, not restarted"
+    );
     assert_eq!(host.state("ticker"), "Ready");
     // It is adopted for exits, too.
     system("kill", &["-9", &after["pid"].to_string()]).ok();
@@ -147,19 +174,30 @@ fn killed_daemon_in_each_verb() -> Verdict {
     host.kuke(&["delete", "cell", "warm-up"]).ok();
     let before = host.census().without(&["process"]);
     let file = host.file("cell.yaml", sleeper("c"));
-    let verbs: [&[&str]; 5] =
-        [&["apply", "-f", &file], &["stop", "c"], &["start", "c"], &["restart", "c"], &["delete", "cell", "c"]];
+    let verbs: [&[&str]; 5] = [
+        &["apply", "-f", &file],
+        &["stop", "c"],
+        &["start", "c"],
+        &["restart", "c"],
+        &["delete", "cell", "c"],
+    ];
     for delay in [0, 10, 25, 50, 90, 150, 300] {
         for verb in verbs {
             let running = host.start(verb);
             std::thread::sleep(Duration::from_millis(delay));
             host.kill_daemon();
             let done = running.wait(LIMIT);
-            assert!([0, 5].contains(&done.code), "done, or the daemon is gone: {done:?}");
+            assert!(
+                [0, 5].contains(&done.code),
+                "done, or the daemon is gone: {done:?}"
+            );
             host.start_daemon();
             let again = host.kuke(verb);
             // What the first attempt already finished cannot be deleted again.
-            assert!(again.code == 0 || (again.code == 3 && verb[0] == "delete"), "{again:?}");
+            assert!(
+                again.code == 0 || (again.code == 3 && verb[0] == "delete"),
+                "{again:?}"
+            );
         }
         let now = host.census().without(&["process"]);
         assert_eq!(before.difference(&now), "", "after a kill at {delay} ms");
@@ -189,9 +227,13 @@ fn exits_are_noticed_at_once() -> Verdict {
 
 fn policy_always() -> Verdict {
     let host = Host::new(Mode::Daemon);
-    host.apply(&shell("c", "sleep 0.3; exit 0", &["restartPolicy: always"])).ok();
+    host.apply(&shell("c", "sleep 0.3; exit 0", &["restartPolicy: always"]))
+        .ok();
     eventually(30.0, "it is restarted again and again", || {
-        host.container("c", "main")["restartCount"].as_i64().unwrap_or(0) >= 3
+        host.container("c", "main")["restartCount"]
+            .as_i64()
+            .unwrap_or(0)
+            >= 3
     });
     // The pauses double: 1 + 2 + 4 s for the next three.
     host.kuke(&["stop", "c"]).ok();
@@ -203,7 +245,11 @@ fn policy_always() -> Verdict {
 
 fn policy_on_failure_gives_up() -> Verdict {
     let host = Host::new(Mode::Daemon);
-    let fields = ["restartPolicy: on-failure", "restartMaxRetries: 2", "restartBackoffSeconds: 1"];
+    let fields = [
+        "restartPolicy: on-failure",
+        "restartMaxRetries: 2",
+        "restartBackoffSeconds: 1",
+    ];
     host.apply(&shell("bad", "echo try; exit 1", &fields)).ok();
     host.apply(&shell("good", "echo try; exit 0", &fields)).ok();
     eventually(30.0, "it gives up", || {
@@ -222,7 +268,12 @@ fn policy_never() -> Verdict {
     host.apply(&shell("c", "exit 1", &[])).ok();
     eventually(10.0, "Error", || host.state("c") == "Error");
     std::thread::sleep(Duration::from_secs(4));
-    assert_eq!(host.container("c", "main")["restartCount"].as_i64().unwrap_or(0), 0);
+    assert_eq!(
+        host.container("c", "main")["restartCount"]
+            .as_i64()
+            .unwrap_or(0),
+        0
+    );
     host.kuke(&["start", "c"]).ok(); // by hand it runs again
     eventually(10.0, "Error again", || host.state("c") == "Error");
     host.finish();
@@ -250,10 +301,15 @@ fn stopped_stays_stopped() -> Verdict {
 fn auto_delete() -> Verdict {
     let host = Host::new(Mode::Daemon);
     let manifest = |name: &str, script: &str| {
-        shell(name, script, &[]).replace("  stackId: default\n", "  stackId: default\n  autoDelete: true\n")
+        shell(name, script, &[]).replace(
+            "  stackId: default\n",
+            "  stackId: default\n  autoDelete: true\n",
+        )
     };
     host.apply(&manifest("done", "exit 0")).ok();
-    eventually(15.0, "a clean end deletes it", || host.kuke(&["get", "cell", "done"]).code == 3);
+    eventually(15.0, "a clean end deletes it", || {
+        host.kuke(&["get", "cell", "done"]).code == 3
+    });
     host.apply(&manifest("kept", "exit 1")).ok();
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!(host.state("kept"), "Error");
@@ -263,11 +319,13 @@ fn auto_delete() -> Verdict {
 
 fn task_killed_behind_our_back() -> Verdict {
     let host = Host::new(Mode::Daemon);
-    host.apply(&sleeper("c").replace("id: main", "id: main\n      restartPolicy: always")).ok();
+    host.apply(&sleeper("c").replace("id: main", "id: main\n      restartPolicy: always"))
+        .ok();
     host.await_state("c", "Ready");
     let before = host.container("c", "main");
     let id = before["containerdId"].as_str().unwrap();
-    host.ctr("default", &["tasks", "kill", "-s", "KILL", id]).ok();
+    host.ctr("default", &["tasks", "kill", "-s", "KILL", id])
+        .ok();
     eventually(15.0, "it runs again", || {
         let now = host.container("c", "main");
         now["state"] == "Ready" && now["pid"] != before["pid"]
@@ -278,7 +336,8 @@ fn task_killed_behind_our_back() -> Verdict {
 
 fn container_removed_behind_our_back() -> Verdict {
     let host = Host::new(Mode::Daemon);
-    host.apply(&sleeper("c").replace("id: main", "id: main\n      restartPolicy: always")).ok();
+    host.apply(&sleeper("c").replace("id: main", "id: main\n      restartPolicy: always"))
+        .ok();
     host.await_state("c", "Ready");
     let before = host.container("c", "main");
     let id = before["containerdId"].as_str().unwrap();
@@ -294,26 +353,42 @@ fn container_removed_behind_our_back() -> Verdict {
 
 fn cable_pulled_behind_our_back() -> Verdict {
     let host = Host::new(Mode::Daemon);
-    host.apply(include_str!("../../manifests/hello-world.yaml")).ok();
+    host.apply(include_str!("../../manifests/hello-world.yaml"))
+        .ok();
     host.await_state("hello", "Ready");
-    let bridge = host.get("space", "default")["status"]["network"]["bridge"].as_str().unwrap().to_owned();
-    let ports = host.inside("ip", &["-o", "link", "show", "master", &bridge]).ok().out;
+    let bridge = host.get("space", "default")["status"]["network"]["bridge"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let ports = host
+        .inside("ip", &["-o", "link", "show", "master", &bridge])
+        .ok()
+        .out;
     let veth = ports.split(": ").nth(1).unwrap().split('@').next().unwrap();
     host.inside("ip", &["link", "del", veth]).ok();
     eventually(20.0, "the cell answers again", || {
-        host.fetch(&format!("http://{}:8080/", host.address("hello"))).code == 0
+        host.fetch(&format!("http://{}:8080/", host.address("hello")))
+            .code
+            == 0
     });
     host.inside("ip", &["link", "del", &bridge]).ok();
-    eventually(20.0, "the cell answers again after its bridge was removed", || {
-        host.fetch(&format!("http://{}:8080/", host.address("hello"))).code == 0
-    });
+    eventually(
+        20.0,
+        "the cell answers again after its bridge was removed",
+        || {
+            host.fetch(&format!("http://{}:8080/", host.address("hello")))
+                .code
+                == 0
+        },
+    );
     host.finish();
     Ok(())
 }
 
 fn cgroup_and_pin_are_put_back() -> Verdict {
     let host = Host::new(Mode::Daemon);
-    host.apply(include_str!("../../manifests/hello-world.yaml")).ok();
+    host.apply(include_str!("../../manifests/hello-world.yaml"))
+        .ok();
     host.await_state("hello", "Ready");
     host.kuke(&["stop", "hello"]).ok();
     let cell = host.cgroup("default/default/default/hello");
@@ -322,12 +397,20 @@ fn cgroup_and_pin_are_put_back() -> Verdict {
     }
     host.kuke(&["start", "hello"]).ok();
     host.await_state("hello", "Ready");
-    let pin = host.get("cell", "hello")["status"]["network"]["netns"].as_str().unwrap().to_owned();
+    let pin = host.get("cell", "hello")["status"]["network"]["netns"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     system("umount", &[&pin]).ok();
     eventually(20.0, "the cell answers in a new sandbox", || {
         host.state("hello") == "Ready"
-            && fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&pin)
-            && host.fetch(&format!("http://{}:8080/", host.address("hello"))).code == 0
+            && fs::read_to_string("/proc/self/mountinfo")
+                .unwrap()
+                .contains(&pin)
+            && host
+                .fetch(&format!("http://{}:8080/", host.address("hello")))
+                .code
+                == 0
     });
     host.finish();
     Ok(())
@@ -335,13 +418,33 @@ fn cgroup_and_pin_are_put_back() -> Verdict {
 
 fn socket_is_for_root() -> Verdict {
     let host = Host::new(Mode::Daemon);
-    let mode = fs::metadata(host.api_socket()).unwrap().permissions().mode();
+    let mode = fs::metadata(host.api_socket())
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
     let home = format!("HOME={}", host.dir.join("home").display());
-    system("chmod", &["-R", "a+rX", &host.dir.join("home").display().to_string()]).ok();
+    system(
+        "chmod",
+        &["-R", "a+rX", &host.dir.join("home").display().to_string()],
+    )
+    .ok();
     let kuke = crate::world::world().kuke.display().to_string();
-    let setpriv = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "env", &home, &kuke, "get", "cells"];
-    system("setpriv", &setpriv).code(6).says(&["kukeond.sock", "ermission"]);
+    let setpriv = [
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "env",
+        &home,
+        &kuke,
+        "get",
+        "cells",
+    ];
+    system("setpriv", &setpriv)
+        .code(6)
+        .says(&["kukeond.sock", "ermission"]);
     host.finish();
     Ok(())
 }
@@ -359,9 +462,15 @@ fn drains_on_sigterm() -> Verdict {
     host.stop_daemon();
     assert!(began.elapsed() < Duration::from_secs(15));
     let done = applying.wait(LIMIT);
-    assert!(done.code == 0 || done.code == 5 || done.code == 1, "{done:?}");
+    assert!(
+        done.code == 0 || done.code == 5 || done.code == 1,
+        "{done:?}"
+    );
     eventually(5.0, "who follows is told", || !following.alive());
-    assert!(!host.api_socket().exists(), "the socket goes with the daemon");
+    assert!(
+        !host.api_socket().exists(),
+        "the socket goes with the daemon"
+    );
     host.start_daemon();
     host.kuke(&["apply", "-f", &file]).ok();
     host.await_state("other", "Ready");
@@ -371,9 +480,16 @@ fn drains_on_sigterm() -> Verdict {
 
 fn second_daemon_is_refused() -> Verdict {
     let host = Host::new(Mode::Daemon);
-    let kukeond = crate::world::world().kuke.with_file_name("kukeond").display().to_string();
+    let kukeond = crate::world::world()
+        .kuke
+        .with_file_name("kukeond")
+        .display()
+        .to_string();
     let configuration = host.dir.join("kukeond.yaml").display().to_string();
-    let done = system("timeout", &["10", &kukeond, "serve", "--configuration", &configuration]);
+    let done = system(
+        "timeout",
+        &["10", &kukeond, "serve", "--configuration", &configuration],
+    );
     done.code(4).says(&["kukeond.sock"]);
     host.kuke(&["get", "realms"]).ok(); // the first one is unharmed
     host.finish();
@@ -383,13 +499,21 @@ fn second_daemon_is_refused() -> Verdict {
 fn other_settings_are_refused() -> Verdict {
     let mut host = Host::new(Mode::Daemon);
     host.stop_daemon();
-    let kukeond = crate::world::world().kuke.with_file_name("kukeond").display().to_string();
+    let kukeond = crate::world::world()
+        .kuke
+        .with_file_name("kukeond")
+        .display()
+        .to_string();
     let configuration = host.dir.join("kukeond.yaml").display().to_string();
     let serve = ["10", &kukeond, "serve", "--configuration", &configuration];
     let other_suffix = [&serve[..], &["--containerd-namespace-suffix", "other.test"]].concat();
-    system("timeout", &other_suffix).code(4).says(&["kukeon instance mismatch"]);
+    system("timeout", &other_suffix)
+        .code(4)
+        .says(&["kukeon instance mismatch"]);
     let other_root = [&serve[..], &["--cgroup-root", "/elsewhere"]].concat();
-    system("timeout", &other_root).code(4).says(&["kukeon instance mismatch"]);
+    system("timeout", &other_root)
+        .code(4)
+        .says(&["kukeon instance mismatch"]);
     host.finish();
     Ok(())
 }
@@ -397,19 +521,31 @@ fn other_settings_are_refused() -> Verdict {
 fn start_and_stop_verbs() -> Verdict {
     let host = Host::bare(Mode::Daemon, Engine::Shared);
     if fs::metadata("/run/systemd/system").is_ok() {
-        return Err(crate::runner::Skip("systemd runs here: the verbs drive the installed unit".to_owned()));
+        return Err(crate::runner::Skip(
+            "systemd runs here: the verbs drive the installed unit".to_owned(),
+        ));
     }
-    host.kuke(&["get", "realms"]).code(5).says(&["kukeond.sock"]);
-    host.kuke(&["daemon", "start"]).ok().says(&["kukeond started"]);
-    host.kuke(&["daemon", "start"]).ok().says(&["already running"]);
+    host.kuke(&["get", "realms"])
+        .code(5)
+        .says(&["kukeond.sock"]);
+    host.kuke(&["daemon", "start"])
+        .ok()
+        .says(&["kukeond started"]);
+    host.kuke(&["daemon", "start"])
+        .ok()
+        .says(&["already running"]);
     host.kuke(&["daemon", "status"]).ok();
     host.kuke(&["init"]).ok();
     host.kuke(&["get", "realms"]).ok().says(&["default"]);
     host.kuke(&["daemon", "restart"]).ok();
     host.kuke(&["get", "realms"]).ok().says(&["default"]);
     host.kuke(&["daemon", "logs"]).ok();
-    host.kuke(&["daemon", "stop"]).ok().says(&["kukeond stopped"]);
-    host.kuke(&["daemon", "stop"]).ok().says(&["already stopped"]);
+    host.kuke(&["daemon", "stop"])
+        .ok()
+        .says(&["kukeond stopped"]);
+    host.kuke(&["daemon", "stop"])
+        .ok()
+        .says(&["already stopped"]);
     host.kuke(&["get", "realms"]).code(5);
     host.kuke(&["daemon", "start"]).ok();
     host.finish(); // uninstall ends the daemon, too
@@ -420,11 +556,17 @@ fn tells_systemd() -> Verdict {
     let host = Host::bare(Mode::Daemon, Engine::Shared);
     let place = host.dir.join("notify");
     let socket = UnixDatagram::bind(&place).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
     let kukeond = crate::world::world().kuke.with_file_name("kukeond");
     let mut command = std::process::Command::new(kukeond);
-    command.args(["serve", "--configuration"]).arg(host.dir.join("kukeond.yaml"));
-    command.env("NOTIFY_SOCKET", &place).env("WATCHDOG_USEC", "1000000");
+    command
+        .args(["serve", "--configuration"])
+        .arg(host.dir.join("kukeond.yaml"));
+    command
+        .env("NOTIFY_SOCKET", &place)
+        .env("WATCHDOG_USEC", "1000000");
     let daemon = crate::command::Running::start(command, "kukeond serve".into(), None);
     let mut said = String::new();
     let mut hear = |word: &str| {
@@ -449,13 +591,21 @@ fn tells_systemd() -> Verdict {
 
 fn status_and_version() -> Verdict {
     let mut host = Host::new(Mode::Daemon);
-    host.kuke(&["status"]).ok().says(&["Status: OK", "containerd", "cgroup"]);
+    host.kuke(&["status"])
+        .ok()
+        .says(&["Status: OK", "containerd", "cgroup"]);
     let json = host.kuke(&["status", "--json"]).ok().json();
     assert_eq!(json["ok"], true, "{json:#}");
-    host.kuke(&["version"]).ok().says(&["Client:", "Daemon:", env!("CARGO_PKG_VERSION")]);
+    host.kuke(&["version"])
+        .ok()
+        .says(&["Client:", "Daemon:", env!("CARGO_PKG_VERSION")]);
     host.stop_daemon();
-    host.kuke(&["version"]).ok().says(&["Client:", "Warning: daemon unreachable"]);
-    host.kuke(&["status"]).code(1).says(&["Status: FAIL", "FAIL"]);
+    host.kuke(&["version"])
+        .ok()
+        .says(&["Client:", "Warning: daemon unreachable"]);
+    host.kuke(&["status"])
+        .code(1)
+        .says(&["Status: FAIL", "FAIL"]);
     host.kuke_in(Mode::InProcess, &["version"]).ok();
     host.finish();
     Ok(())

@@ -147,10 +147,16 @@ impl Host {
     // --- programs on this host ----------------------------------------------
 
     fn enter(&self, program: &Path) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.netns.display())).arg("--").arg(program);
+        let mut command = Command::new("/usr/bin/nsenter");
+        command
+            .arg(format!("--net={}", self.netns.display()))
+            .arg("--")
+            .arg(program);
         command.env_clear();
-        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        );
         command.env("HOME", self.dir.join("home"));
         command.env("KUKEOND_CONFIGURATION", self.server_configuration());
         command.current_dir(&self.dir);
@@ -168,7 +174,14 @@ impl Host {
     /// A `kuke` that has not been started, in this mode.
     pub fn command(&self, mode: Mode, arguments: &[&str]) -> Command {
         let mut command = self.enter(&world().kuke);
-        command.env("KUKEON_NO_DAEMON", if mode == Mode::Daemon { "false" } else { "true" });
+        command.env(
+            "KUKEON_NO_DAEMON",
+            if mode == Mode::Daemon {
+                "false"
+            } else {
+                "true"
+            },
+        );
         command.args(arguments);
         command
     }
@@ -209,7 +222,8 @@ impl Host {
     /// Loads the busybox image into the default realm.
     #[track_caller]
     pub fn load_busybox(&self) {
-        self.kuke(&["image", "load", &world().busybox.display().to_string()]).ok();
+        self.kuke(&["image", "load", &world().busybox.display().to_string()])
+            .ok();
     }
 
     /// Writes a file beside the run path and returns its path.
@@ -233,13 +247,18 @@ impl Host {
         if done.code != 0 {
             return String::new();
         }
-        done.json()["status"]["state"].as_str().unwrap_or_default().to_owned()
+        done.json()["status"]["state"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// Waits until a cell is in a state.
     #[track_caller]
     pub fn await_state(&self, cell: &str, state: &str) {
-        eventually(20.0, &format!("cell {cell} is {state}"), || self.state(cell) == state);
+        eventually(20.0, &format!("cell {cell} is {state}"), || {
+            self.state(cell) == state
+        });
     }
 
     /// The cell's first address.
@@ -255,8 +274,14 @@ impl Host {
     #[track_caller]
     pub fn container(&self, cell: &str, container: &str) -> Value {
         let document = self.get("cell", cell);
-        let found = document["status"]["containers"].as_array().into_iter().flatten().find(|c| c["name"] == container);
-        found.cloned().unwrap_or_else(|| panic!("no status of {container} in {document:#}"))
+        let found = document["status"]["containers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|c| c["name"] == container);
+        found
+            .cloned()
+            .unwrap_or_else(|| panic!("no status of {container} in {document:#}"))
     }
 
     /// HTTP GET from this host.
@@ -275,14 +300,25 @@ impl Host {
         if self.socket.exists() {
             return Some(self.socket.clone());
         }
-        let found = system("find", &[&self.run_path.display().to_string(), "-name", "containerd.sock"]);
+        let found = system(
+            "find",
+            &[
+                &self.run_path.display().to_string(),
+                "-name",
+                "containerd.sock",
+            ],
+        );
         found.out.lines().next().map(PathBuf::from)
     }
 
     /// `ctr` on the realm's namespace.
     #[track_caller]
     pub fn ctr(&self, realm: &str, arguments: &[&str]) -> Done {
-        let socket = self.containerd_socket().expect("a containerd runs").display().to_string();
+        let socket = self
+            .containerd_socket()
+            .expect("a containerd runs")
+            .display()
+            .to_string();
         let namespace = self.namespace(realm);
         let mut all = vec!["-a", socket.as_str(), "-n", namespace.as_str()];
         all.extend(arguments);
@@ -291,7 +327,9 @@ impl Host {
 
     /// Directory of a cgroup of this host.
     pub fn cgroup(&self, below: &str) -> PathBuf {
-        world::cgroup_mount().join(self.cgroup_root.trim_start_matches('/')).join(below)
+        world::cgroup_mount()
+            .join(self.cgroup_root.trim_start_matches('/'))
+            .join(below)
     }
 
     /// Where the host's network namespace is pinned.
@@ -304,14 +342,27 @@ impl Host {
     /// Starts `kukeond` and waits until it listens.
     #[track_caller]
     pub fn start_daemon(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("kukeond.log")).unwrap();
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("kukeond.log"))
+            .unwrap();
         let mut command = self.enter(&world().kuke.with_file_name("kukeond"));
-        command.args(["serve", "--configuration"]).arg(self.server_configuration());
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        command
+            .args(["serve", "--configuration"])
+            .arg(self.server_configuration());
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
         let mut child = command.spawn().unwrap();
         let socket = self.api_socket();
         eventually(20.0, "kukeond listens", || {
-            assert!(matches!(child.try_wait(), Ok(None)), "kukeond ended:\n{}", self.daemon_log());
+            assert!(
+                matches!(child.try_wait(), Ok(None)),
+                "kukeond ended:\n{}",
+                self.daemon_log()
+            );
             std::os::unix::net::UnixStream::connect(&socket).is_ok()
         });
         self.daemon = Some(child);
@@ -322,7 +373,9 @@ impl Host {
     pub fn stop_daemon(&mut self) {
         if let Some(mut child) = self.daemon.take() {
             kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).ok();
-            eventually(20.0, "kukeond ends on SIGTERM", || matches!(child.try_wait(), Ok(Some(_))));
+            eventually(20.0, "kukeond ends on SIGTERM", || {
+                matches!(child.try_wait(), Ok(Some(_)))
+            });
         }
     }
 
@@ -381,7 +434,10 @@ impl Drop for Host {
         if std::thread::panicking() {
             let log = self.daemon_log();
             let tail: Vec<&str> = log.lines().rev().take(60).collect();
-            note(format!("kukeond.log:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n")));
+            note(format!(
+                "kukeond.log:\n{}",
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+            ));
         } else if !self.finished {
             note("the test did not call finish()");
         }

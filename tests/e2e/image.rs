@@ -33,7 +33,11 @@ fn root(dir: &Path) -> PathBuf {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
     }
-    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\nguest:x:1000:1000:guest:/home:/bin/sh\n").unwrap();
+    fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0:root:/:/bin/sh\nguest:x:1000:1000:guest:/home:/bin/sh\n",
+    )
+    .unwrap();
     fs::write(root.join("etc/group"), "root:x:0:\nguest:x:1000:\n").unwrap();
     root
 }
@@ -48,7 +52,10 @@ pub struct Layout {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
 
 impl Layout {
@@ -64,7 +71,13 @@ impl Layout {
     }
 
     /// One layer, one configuration, one manifest, one reference.
-    pub fn new(dir: &Path, reference: &str, architecture: &str, layer: &[u8], config: serde_json::Value) -> Self {
+    pub fn new(
+        dir: &Path,
+        reference: &str,
+        architecture: &str,
+        layer: &[u8],
+        config: serde_json::Value,
+    ) -> Self {
         let dir = dir.to_owned();
         fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
         let layer_digest = Self::put(&dir, layer);
@@ -108,14 +121,25 @@ impl Layout {
         });
         fs::write(dir.join("index.json"), index.to_string()).unwrap();
         fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-        Self { dir, layer: layer_digest, manifest: manifest_digest }
+        Self {
+            dir,
+            layer: layer_digest,
+            manifest: manifest_digest,
+        }
     }
 
     /// Packs it as `<dir>.tar`.
     pub fn pack(&self) -> PathBuf {
         let archive = self.dir.with_extension("tar");
-        let (dir, to) = (self.dir.display().to_string(), archive.display().to_string());
-        system("tar", &["-C", &dir, "-cf", &to, "oci-layout", "index.json", "blobs"]).ok();
+        let (dir, to) = (
+            self.dir.display().to_string(),
+            archive.display().to_string(),
+        );
+        system(
+            "tar",
+            &["-C", &dir, "-cf", &to, "oci-layout", "index.json", "blobs"],
+        )
+        .ok();
         archive
     }
 
@@ -129,7 +153,20 @@ impl Layout {
 pub fn busybox_layer(dir: &Path) -> Vec<u8> {
     let root = root(dir).display().to_string();
     let layer = dir.join("busybox-layer.tar").display().to_string();
-    system("tar", &["-C", &root, "--owner=0", "--group=0", "--numeric-owner", "-cf", &layer, "."]).ok();
+    system(
+        "tar",
+        &[
+            "-C",
+            &root,
+            "--owner=0",
+            "--group=0",
+            "--numeric-owner",
+            "-cf",
+            &layer,
+            ".",
+        ],
+    )
+    .ok();
     fs::read(layer).unwrap()
 }
 
@@ -142,5 +179,12 @@ pub fn busybox_config() -> serde_json::Value {
 pub fn busybox(dir: &Path, reference: &str) -> PathBuf {
     fs::create_dir_all(dir).unwrap();
     let layer = busybox_layer(dir);
-    Layout::new(&dir.join("busybox"), reference, architecture(), &layer, busybox_config()).pack()
+    Layout::new(
+        &dir.join("busybox"),
+        reference,
+        architecture(),
+        &layer,
+        busybox_config(),
+    )
+    .pack()
 }

@@ -10,7 +10,12 @@ use crate::manifest::{shell, sleeper};
 use crate::runner::{Case, Verdict};
 use crate::world::world;
 
-pub const CASES: &[&[Case]] = &[cases_in_both_modes![cells, images, waiting, init_and_uninstall]];
+pub const CASES: &[&[Case]] = &[cases_in_both_modes![
+    cells,
+    images,
+    waiting,
+    init_and_uninstall
+]];
 
 /// Interrupts a verb after some milliseconds and runs it again to its end.
 #[track_caller]
@@ -19,7 +24,11 @@ fn interrupt(host: &Host, delay: u64, arguments: &[&str]) {
     std::thread::sleep(Duration::from_millis(delay));
     running.signal(Signal::SIGINT);
     let done = running.wait(Duration::from_secs(15));
-    assert!([0, 130].contains(&done.code), "done or interrupted: {}", done.show());
+    assert!(
+        [0, 130].contains(&done.code),
+        "done or interrupted: {}",
+        done.show()
+    );
     let again = host.kuke(arguments);
     let deleted_before = again.code == 3 && ["delete", "image"].contains(&arguments[0]);
     assert!(again.code == 0 || deleted_before, "{}", again.show());
@@ -74,7 +83,8 @@ fn images(mode: Mode) -> Verdict {
 fn waiting(mode: Mode) -> Verdict {
     let host = Host::new(mode);
     let script = "trap '' TERM INT; echo up; while :; do sleep 1; done";
-    host.apply(&shell("deaf", script, &["stopGraceSeconds: 30"])).ok();
+    host.apply(&shell("deaf", script, &["stopGraceSeconds: 30"]))
+        .ok();
     host.await_state("deaf", "Ready");
     let soon = Duration::from_secs(10);
     let stopping = host.start(&["stop", "deaf"]);
@@ -83,7 +93,16 @@ fn waiting(mode: Mode) -> Verdict {
     stopping.wait(soon).code(130);
     host.kuke(&["kill", "deaf"]).ok();
     // A foreground run passes the signal on and ends with the cell's own code.
-    let running = host.start(&["run", "--rm", "--image", "busybox", "--", "/bin/sh", "-c", "trap 'exit 4' INT TERM; echo up; while :; do sleep 0.1; done"]);
+    let running = host.start(&[
+        "run",
+        "--rm",
+        "--image",
+        "busybox",
+        "--",
+        "/bin/sh",
+        "-c",
+        "trap 'exit 4' INT TERM; echo up; while :; do sleep 0.1; done",
+    ]);
     crate::command::eventually(10.0, "it runs", || running.out().contains("up"));
     running.signal(Signal::SIGINT);
     let done = running.wait(soon);

@@ -29,15 +29,21 @@ fn stop_start_restart_kill(mode: Mode) -> Verdict {
     let first = pid(&host);
     host.kuke(&["start", "c"]).ok(); // repeating changes nothing
     assert_eq!(pid(&host), first);
-    host.kuke(&["stop", "c"]).ok().says(&["Stopped cell \"c\" from stack \"default\""]);
+    host.kuke(&["stop", "c"])
+        .ok()
+        .says(&["Stopped cell \"c\" from stack \"default\""]);
     assert_eq!(host.state("c"), "Stopped");
     assert_eq!(host.census().count("task"), 0);
     host.kuke(&["stop", "c"]).ok();
-    host.kuke(&["start", "c"]).ok().says(&["Started cell \"c\" from stack \"default\""]);
+    host.kuke(&["start", "c"])
+        .ok()
+        .says(&["Started cell \"c\" from stack \"default\""]);
     host.await_state("c", "Ready");
     let second = pid(&host);
     assert_ne!(first, second);
-    host.kuke(&["restart", "c"]).ok().says(&["Restarted cell \"c\""]);
+    host.kuke(&["restart", "c"])
+        .ok()
+        .says(&["Restarted cell \"c\""]);
     host.await_state("c", "Ready");
     assert_ne!(second, pid(&host));
     let done = host.kuke(&["kill", "c"]).ok().says(&["Killed cell \"c\""]);
@@ -54,17 +60,25 @@ fn stop_start_restart_kill(mode: Mode) -> Verdict {
 fn stop_grace_then_kill(mode: Mode) -> Verdict {
     let host = Host::new(mode);
     let script = "trap 'echo ignored' TERM; echo up; while :; do sleep 1 & wait $!; done";
-    host.apply(&shell("deaf", script, &["stopGraceSeconds: 1"])).ok();
+    host.apply(&shell("deaf", script, &["stopGraceSeconds: 1"]))
+        .ok();
     host.await_state("deaf", "Ready");
-    eventually(5.0, "the trap is set", || host.kuke(&["log", "deaf"]).out.contains("up"));
+    eventually(5.0, "the trap is set", || {
+        host.kuke(&["log", "deaf"]).out.contains("up")
+    });
     let done = host.kuke(&["stop", "deaf"]).ok();
     assert!((0.9..6.0).contains(&done.took.as_secs_f32()), "{done:?}");
     host.kuke(&["log", "deaf"]).ok().says(&["ignored"]);
     host.apply(&sleeper("polite")).ok();
     host.await_state("polite", "Ready");
-    eventually(5.0, "the trap is set", || host.kuke(&["log", "polite"]).out.contains("up"));
+    eventually(5.0, "the trap is set", || {
+        host.kuke(&["log", "polite"]).out.contains("up")
+    });
     let done = host.kuke(&["stop", "polite"]).ok();
-    assert!(done.took < Duration::from_secs(4), "SIGTERM is enough: {done:?}");
+    assert!(
+        done.took < Duration::from_secs(4),
+        "SIGTERM is enough: {done:?}"
+    );
     host.finish();
     Ok(())
 }
@@ -78,8 +92,12 @@ fn root_container_ends_the_cell(mode: Mode) -> Verdict {
     );
     host.apply(&cell("rooted", &containers)).ok();
     if mode == Mode::Daemon {
-        eventually(20.0, "the cell is over", || host.state("rooted") == "Exited");
-        eventually(10.0, "the helper is stopped", || host.census().count("task") == 0);
+        eventually(20.0, "the cell is over", || {
+            host.state("rooted") == "Exited"
+        });
+        eventually(10.0, "the helper is stopped", || {
+            host.census().count("task") == 0
+        });
     }
     host.finish();
     Ok(())
@@ -93,11 +111,38 @@ fn sidecars_share_a_sandbox(mode: Mode) -> Verdict {
     );
     host.apply(&cell("pair", &containers)).ok();
     host.await_state("pair", "Ready");
-    let fetch = ["exec", "pair", "--container", "probe", "--", "wget", "-q", "-O", "-", "http://127.0.0.1:8080/"];
-    eventually(5.0, "the server answers on loopback", || host.kuke(&fetch).code == 0);
-    host.kuke(&["log", "pair", "--container", "probe"]).ok().says(&["pair"]);
-    host.kuke(&["exec", "pair", "--container", "probe", "--", "cat", "/etc/hosts"]).ok().says(&["pair", "127.0.0.1"]);
-    host.kuke(&["log", "pair"]).code(2).says(&["--container", "probe", "server"]);
+    let fetch = [
+        "exec",
+        "pair",
+        "--container",
+        "probe",
+        "--",
+        "wget",
+        "-q",
+        "-O",
+        "-",
+        "http://127.0.0.1:8080/",
+    ];
+    eventually(5.0, "the server answers on loopback", || {
+        host.kuke(&fetch).code == 0
+    });
+    host.kuke(&["log", "pair", "--container", "probe"])
+        .ok()
+        .says(&["pair"]);
+    host.kuke(&[
+        "exec",
+        "pair",
+        "--container",
+        "probe",
+        "--",
+        "cat",
+        "/etc/hosts",
+    ])
+    .ok()
+    .says(&["pair", "127.0.0.1"]);
+    host.kuke(&["log", "pair"])
+        .code(2)
+        .says(&["--container", "probe", "server"]);
     host.finish();
     Ok(())
 }
@@ -105,24 +150,54 @@ fn sidecars_share_a_sandbox(mode: Mode) -> Verdict {
 fn run_gives_the_exit_code(mode: Mode) -> Verdict {
     let host = Host::new(mode);
     let before = host.census();
-    let run = |script: &str| host.kuke(&["run", "--rm", "--image", "busybox", "--", "/bin/sh", "-c", script]);
-    run("echo to-out; echo to-err >&2; exit 7").code(7).says(&["to-out", "to-err"]);
+    let run = |script: &str| {
+        host.kuke(&[
+            "run", "--rm", "--image", "busybox", "--", "/bin/sh", "-c", script,
+        ])
+    };
+    run("echo to-out; echo to-err >&2; exit 7")
+        .code(7)
+        .says(&["to-out", "to-err"]);
     run("exit 0").ok();
     run("kill -9 $$").code(137);
-    host.kuke(&["run", "--rm", "--image", "busybox", "--", "/no/such/program"]).code(127).says(&["/no/such/program"]);
-    host.kuke(&["run", "--rm", "--image", "busybox", "--", "/etc/passwd"]).code(126).says(&["/etc/passwd"]);
-    host.kuke(&["run", "--rm", "--image", "kukeon.internal/nope"]).code(125).says(&["kukeon.internal/nope"]);
-    eventually(10.0, "--rm removes the cell", || before.difference(&host.census()).is_empty());
+    host.kuke(&[
+        "run",
+        "--rm",
+        "--image",
+        "busybox",
+        "--",
+        "/no/such/program",
+    ])
+    .code(127)
+    .says(&["/no/such/program"]);
+    host.kuke(&["run", "--rm", "--image", "busybox", "--", "/etc/passwd"])
+        .code(126)
+        .says(&["/etc/passwd"]);
+    host.kuke(&["run", "--rm", "--image", "kukeon.internal/nope"])
+        .code(125)
+        .says(&["kukeon.internal/nope"]);
+    eventually(10.0, "--rm removes the cell", || {
+        before.difference(&host.census()).is_empty()
+    });
     host.finish();
     Ok(())
 }
 
 fn run_detached(mode: Mode) -> Verdict {
     let host = Host::new(mode);
-    host.kuke(&["run", "-d", "--name", "bg", "--image", "busybox", "--", "sleep", "1000"]).ok();
+    host.kuke(&[
+        "run", "-d", "--name", "bg", "--image", "busybox", "--", "sleep", "1000",
+    ])
+    .ok();
     host.await_state("bg", "Ready");
-    host.kuke(&["run", "-d", "--name", "bg", "--image", "busybox", "--", "sleep", "1000"]).code(4).says(&["bg", "already exists"]);
-    host.kuke(&["delete", "cell", "bg"]).ok().says(&["Deleted cell \"bg\" from stack \"default\""]);
+    host.kuke(&[
+        "run", "-d", "--name", "bg", "--image", "busybox", "--", "sleep", "1000",
+    ])
+    .code(4)
+    .says(&["bg", "already exists"]);
+    host.kuke(&["delete", "cell", "bg"])
+        .ok()
+        .says(&["Deleted cell \"bg\" from stack \"default\""]);
     host.kuke(&["delete", "cell", "bg"]).code(3).says(&["bg"]);
     host.finish();
     Ok(())
@@ -131,13 +206,18 @@ fn run_detached(mode: Mode) -> Verdict {
 fn exits_at_once(mode: Mode) -> Verdict {
     let host = Host::new(mode);
     host.apply(&shell("quick", "exit 0", &[])).ok();
-    eventually(10.0, "a clean end is Exited", || host.state("quick") == "Exited");
-    host.apply(&shell("crash", "echo broken >&2; exit 3", &[])).ok();
+    eventually(10.0, "a clean end is Exited", || {
+        host.state("quick") == "Exited"
+    });
+    host.apply(&shell("crash", "echo broken >&2; exit 3", &[]))
+        .ok();
     eventually(10.0, "a crash is Error", || host.state("crash") == "Error");
     assert_eq!(host.container("crash", "main")["exitCode"], 3);
     host.kuke(&["log", "crash"]).ok().says(&["broken"]);
     // Ended work is not run again by applying the same manifest.
-    host.apply(&shell("quick", "exit 0", &[])).ok().says(&["unchanged"]);
+    host.apply(&shell("quick", "exit 0", &[]))
+        .ok()
+        .says(&["unchanged"]);
     host.finish();
     Ok(())
 }
@@ -161,14 +241,22 @@ fn delete_leaves_nothing(mode: Mode) -> Verdict {
 
 fn host_network(mode: Mode) -> Verdict {
     let host = Host::new(mode);
-    host.apply(&shell("open", "exec sleep 1000", &["hostNetwork: true"])).ok();
+    host.apply(&shell("open", "exec sleep 1000", &["hostNetwork: true"]))
+        .ok();
     host.await_state("open", "Ready");
     let pid = host.container("open", "main")["pid"].as_u64().unwrap();
     let own = std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
     // Of the machine, not of the cell: containerd's own namespace.
     let engine = crate::world::world().containerd_pid;
-    assert_eq!(own, std::fs::read_link(format!("/proc/{engine}/ns/net")).unwrap());
-    assert!(host.get("cell", "open")["status"]["network"]["addresses"].as_array().is_none_or(Vec::is_empty));
+    assert_eq!(
+        own,
+        std::fs::read_link(format!("/proc/{engine}/ns/net")).unwrap()
+    );
+    assert!(
+        host.get("cell", "open")["status"]["network"]["addresses"]
+            .as_array()
+            .is_none_or(Vec::is_empty)
+    );
     host.finish();
     Ok(())
 }
@@ -180,7 +268,10 @@ fn options_of_a_container(mode: Mode) -> Verdict {
     std::fs::write(shared.join("note"), "from the host").unwrap();
     let script = "id -u; id -g; pwd; echo $COLOUR; cat /data/note; touch /data/x || echo read-only-volume; \
                   touch /x || echo read-only-root; touch /scratch/x && echo scratch-works; grep CapEff /proc/self/status; exec sleep 1000";
-    let volume = format!("  - {{source: {}, target: /data, readOnly: true}}", shared.display());
+    let volume = format!(
+        "  - {{source: {}, target: /data, readOnly: true}}",
+        shared.display()
+    );
     host.apply(&shell(
         "fenced",
         script,
@@ -197,7 +288,9 @@ fn options_of_a_container(mode: Mode) -> Verdict {
     ))
     .ok();
     host.await_state("fenced", "Ready");
-    eventually(5.0, "the script has run", || host.kuke(&["log", "fenced"]).out.contains("CapEff"));
+    eventually(5.0, "the script has run", || {
+        host.kuke(&["log", "fenced"]).out.contains("CapEff")
+    });
     host.kuke(&["log", "fenced"]).ok().says(&[
         "1000\n1000\n/home\nblue\nfrom the host",
         "read-only-volume",

@@ -10,7 +10,9 @@ pub fn cell(name: &str, containers: &str) -> String {
 /// One busybox container `main` that runs a shell script.
 pub fn container(script: &str, more: &[&str]) -> String {
     let script = serde_json::to_string(script).unwrap();
-    let mut text = format!("    - id: main\n      image: busybox\n      command: /bin/sh\n      args: [\"-c\", {script}]\n");
+    let mut text = format!(
+        "    - id: main\n      image: busybox\n      command: /bin/sh\n      args: [\"-c\", {script}]\n"
+    );
     for line in more {
         text.push_str(&format!("      {line}\n"));
     }
@@ -25,5 +27,9 @@ pub fn shell(name: &str, script: &str, more: &[&str]) -> String {
 
 /// A cell that runs until it is stopped and ends at once on SIGTERM.
 pub fn sleeper(name: &str) -> String {
-    shell(name, "trap 'exit 0' TERM; echo up; while :; do sleep 1 & wait $!; done", &[])
+    shell(
+        name,
+        "trap 'exit 0' TERM; echo up; while :; do sleep 1 & wait $!; done",
+        &[],
+    )
 }

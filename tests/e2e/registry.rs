@@ -50,13 +50,21 @@ impl Registry {
             dir.display()
         );
         fs::write(dir.join("config.yml"), config).unwrap();
-        let mut registry = Self { child: Self::spawn(&dir, host.netns()), dir, netns: host.netns().to_owned() };
+        let mut registry = Self {
+            child: Self::spawn(&dir, host.netns()),
+            dir,
+            netns: host.netns().to_owned(),
+        };
         registry.await_answer();
         Ok(registry)
     }
 
     fn spawn(dir: &Path, netns: &Path) -> Child {
-        let log = File::options().create(true).append(true).open(dir.join("log")).unwrap();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(dir.join("log"))
+            .unwrap();
         Command::new("nsenter")
             .arg(format!("--net={}", netns.display()))
             .args(["--", "docker-registry", "serve"])
@@ -72,7 +80,12 @@ impl Registry {
         let netns = format!("--net={}", self.netns.display());
         eventually(10.0, "the registry answers", || {
             let url = format!("http://{ADDRESS}/v2/");
-            system("nsenter", &[&netns, "--", "curl", "-s", "-o", "/dev/null", &url]).code == 0
+            system(
+                "nsenter",
+                &[&netns, "--", "curl", "-s", "-o", "/dev/null", &url],
+            )
+            .code
+                == 0
         });
     }
 
@@ -86,7 +99,13 @@ impl Registry {
     /// Pushes an image with this layer.
     pub fn push_layer(&self, name: &str, layer: &[u8]) -> image::Layout {
         let place = self.dir.join(name.replace(['/', ':'], "-"));
-        let layout = image::Layout::new(&place, name, image::architecture(), layer, image::busybox_config());
+        let layout = image::Layout::new(
+            &place,
+            name,
+            image::architecture(),
+            layer,
+            image::busybox_config(),
+        );
         self.copy(&layout, name);
         layout
     }
@@ -113,19 +132,17 @@ impl Registry {
 
     /// The file in which the registry keeps a blob.
     pub fn blob(&self, digest: &str) -> PathBuf {
-        self.dir.join("data/docker/registry/v2/blobs/sha256").join(&digest[..2]).join(digest).join("data")
+        self.dir
+            .join("data/docker/registry/v2/blobs/sha256")
+            .join(&digest[..2])
+            .join(digest)
+            .join("data")
     }
 
     /// Ends it at once.
     pub fn kill(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
-    }
-
-    /// Starts it again on the same data.
-    pub fn restart(&mut self) {
-        self.child = Self::spawn(&self.dir, &self.netns);
-        self.await_answer();
     }
 
     /// A relay to it on another port that passes `budget` bytes of answers,
@@ -139,7 +156,9 @@ impl Registry {
             let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
             ready.send(()).unwrap();
             for client in listener.incoming().flatten() {
-                let Ok(server) = TcpStream::connect(ADDRESS) else { continue };
+                let Ok(server) = TcpStream::connect(ADDRESS) else {
+                    continue;
+                };
                 let (up_from, up_to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 std::thread::spawn(move || pass(up_from, up_to, None));
                 let budget = shared.clone();
@@ -166,7 +185,9 @@ fn join(netns: &Path) {
 fn pass(mut from: TcpStream, mut to: TcpStream, budget: Option<Arc<AtomicI64>>) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(n) = from.read(&mut buffer) {
-        let spent = budget.as_ref().is_some_and(|b| b.fetch_sub(n as i64, Ordering::Relaxed) < n as i64);
+        let spent = budget
+            .as_ref()
+            .is_some_and(|b| b.fetch_sub(n as i64, Ordering::Relaxed) < n as i64);
         if n == 0 || spent || to.write_all(&buffer[..n]).is_err() {
             break;
         }

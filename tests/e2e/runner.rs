@@ -98,7 +98,11 @@ fn short(name: &str) -> &str {
 pub fn run(groups: &[&[Case]], ready: impl Fn() -> Verdict, clean: impl FnOnce()) -> ExitCode {
     let options = options();
     let matches = |name: &str, pattern: &String| {
-        if options.exact { name == pattern } else { name.contains(pattern.as_str()) }
+        if options.exact {
+            name == pattern
+        } else {
+            name.contains(pattern.as_str())
+        }
     };
     let all: Vec<Case> = groups.concat();
     let selected: VecDeque<Case> = all
@@ -111,7 +115,9 @@ pub fn run(groups: &[&[Case]], ready: impl Fn() -> Verdict, clean: impl FnOnce()
         .copied()
         .collect();
     if options.list {
-        selected.iter().for_each(|c| println!("{}: test", short(c.name)));
+        selected
+            .iter()
+            .for_each(|c| println!("{}: test", short(c.name)));
         return ExitCode::SUCCESS;
     }
     let total = selected.len();
@@ -125,7 +131,9 @@ pub fn run(groups: &[&[Case]], ready: impl Fn() -> Verdict, clean: impl FnOnce()
         for _ in 0..options.threads.clamp(1, 16) {
             scope.spawn(|| {
                 loop {
-                    let Some(case) = queue.lock().unwrap().pop_front() else { break };
+                    let Some(case) = queue.lock().unwrap().pop_front() else {
+                        break;
+                    };
                     let name = short(case.name);
                     TRANSCRIPT.take();
                     let began = Instant::now();
@@ -146,7 +154,10 @@ pub fn run(groups: &[&[Case]], ready: impl Fn() -> Verdict, clean: impl FnOnce()
                         }
                         Err(_) => {
                             println!("test {name} ... FAILED ({took:.1} s)");
-                            TRANSCRIPT.take().iter().for_each(|line| println!("    {}", line.replace('\n', "\n    ")));
+                            TRANSCRIPT
+                                .take()
+                                .iter()
+                                .for_each(|line| println!("    {}", line.replace('\n', "\n    ")));
                             tally.1.push(name);
                         }
                     }
@@ -167,5 +178,9 @@ pub fn run(groups: &[&[Case]], ready: impl Fn() -> Verdict, clean: impl FnOnce()
         all.len() - total,
         started.elapsed().as_secs_f32(),
     );
-    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failures.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

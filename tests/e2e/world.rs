@@ -107,15 +107,31 @@ fn lacking() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("end-to-end tests need root".to_owned());
     }
-    for program in ["containerd", "ctr", "runc", "nft", "ip", "nsenter", "unshare", "tar", "curl"] {
+    for program in [
+        "containerd",
+        "ctr",
+        "runc",
+        "nft",
+        "ip",
+        "nsenter",
+        "unshare",
+        "tar",
+        "curl",
+    ] {
         if system("sh", &["-c", &format!("command -v {program}")]).code != 0 {
             return Some(format!("{program} is not installed"));
         }
     }
-    if !["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"].iter().any(|d| Path::new(d).join("bridge").exists()) {
+    if !["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"]
+        .iter()
+        .any(|d| Path::new(d).join("bridge").exists())
+    {
         return Some("the CNI plugins are not installed".to_owned());
     }
-    if !fs::read_to_string("/proc/mounts").unwrap_or_default().contains(" cgroup2 ") {
+    if !fs::read_to_string("/proc/mounts")
+        .unwrap_or_default()
+        .contains(" cgroup2 ")
+    {
         return Some("cgroup2 is not mounted".to_owned());
     }
     if system("/bin/busybox", &["--list"]).code != 0 {
@@ -130,7 +146,11 @@ fn program() -> PathBuf {
         return path.into();
     }
     let release = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/kuke");
-    if release.exists() { release } else { env!("CARGO_BIN_EXE_kuke").into() }
+    if release.exists() {
+        release
+    } else {
+        env!("CARGO_BIN_EXE_kuke").into()
+    }
 }
 
 /// Makes what all tests share, or says why none can run here.
@@ -179,10 +199,11 @@ pub fn cgroup_prefix(pid: u32) -> String {
 fn sweep() {
     for entry in fs::read_dir(PARENT).unwrap().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some(pid) = name.strip_prefix(PREFIX).and_then(|p| p.parse::<u32>().ok()) {
-            if !Path::new(&format!("/proc/{pid}")).exists() {
-                clear(&entry.path(), &cgroup_prefix(pid));
-            }
+        let pid = name
+            .strip_prefix(PREFIX)
+            .and_then(|p| p.parse::<u32>().ok());
+        if let Some(pid) = pid.filter(|p| !Path::new(&format!("/proc/{p}")).exists()) {
+            clear(&entry.path(), &cgroup_prefix(pid));
         }
     }
 }
@@ -204,7 +225,9 @@ pub fn processes(dir: &Path, cgroup: &str) -> Vec<(i32, String)> {
     let dir = dir.display().to_string();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else {
+            continue;
+        };
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         let groups = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
