@@ -112,27 +112,30 @@ impl Root {
         }
     }
 
-    /// Opens a directory, making what is missing of the path, durably.
+    /// Opens a directory, making what is missing of the path. Not yet durable.
     pub(super) fn make_dir(&self, rel: &str) -> Result<OwnedFd> {
-        if let Some(fd) = self.dir(rel)? {
-            return Ok(fd);
+        self.make_dirs(rel, &mut Vec::new())
+    }
+
+    /// Opens a directory, making what is missing of the path. The parents of
+    /// what was made are added to `unsynced`.
+    fn make_dirs(&self, rel: &str, unsynced: &mut Vec<OwnedFd>) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        match open(self.fd.as_fd(), rel, flags, 0) {
+            Err(Errno::NOENT) if !rel.is_empty() => {}
+            other => return other.map_err(self.error(rel, "open")),
         }
         let (above, name) = rel.rsplit_once('/').unwrap_or(("", rel));
-        let parent = match above {
-            "" => open(self.fd.as_fd(), "", OFlags::RDONLY | OFlags::DIRECTORY, 0)
-                .map_err(self.error("", "open"))?,
-            above => self.make_dir(above)?,
-        };
+        let parent = self.make_dirs(above, unsynced)?;
         match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(DIR_MODE)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(e) => return Err(self.error(rel, "create")(e)),
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let fd = open(parent.as_fd(), name, flags, 0).map_err(self.error(rel, "open"))?;
         // The process's umask must not decide.
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(DIR_MODE))
             .map_err(self.error(rel, "set mode"))?;
-        rustix::fs::fsync(&parent).map_err(self.error(above, "sync"))?;
+        unsynced.push(parent);
         Ok(fd)
     }
 
@@ -212,12 +215,17 @@ impl Root {
         let (above, name) = rel.rsplit_once('/').unwrap_or(("", rel));
         let mut tries = 0;
         loop {
-            let dir = match above {
-                "" => open(self.fd.as_fd(), "", OFlags::RDONLY | OFlags::DIRECTORY, 0)
-                    .map_err(self.error("", "open"))?,
-                above => self.make_dir(above)?,
-            };
+            let mut unsynced = Vec::new();
+            let dir = self.make_dirs(above, &mut unsynced)?;
             match replace_in(dir.as_fd(), name, bytes, mode, durable) {
+                Ok(()) if durable == Sync::Full => {
+                    // Last: a journal that has committed the file has most
+                    // often committed these with it.
+                    for parent in &unsynced {
+                        self.sync(parent.as_fd(), above)?;
+                    }
+                    return Ok(());
+                }
                 Ok(()) => return Ok(()),
                 // A removal took the directory, or a sweep the temporary file,
                 // from under us.
