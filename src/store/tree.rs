@@ -412,7 +412,10 @@ mod tests {
             let wanted = if step <= 3 { &old } else { &new };
             assert_eq!(reopened.cell(&old.at).unwrap().as_ref(), Some(wanted));
             assert_eq!(store.cell(&old.at).unwrap().as_ref(), Some(wanted));
-            assert_eq!(reopened.cells(&old.at.stack()).unwrap(), [old.at.clone()]);
+            assert_eq!(
+                reopened.cells(&old.at.stack()).unwrap(),
+                std::slice::from_ref(&old.at)
+            );
             // What is left does not stand in the way of writing or removing.
             store.put_cell(&new).unwrap();
             assert_eq!(reopened.cell(&new.at).unwrap(), Some(new));
