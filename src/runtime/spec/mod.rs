@@ -18,9 +18,9 @@ use std::collections::HashMap;
 
 use containerd_client::services::v1::snapshots::MountsRequest;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
-use oci_spec::image::{Config, ImageConfiguration};
+use oci_spec::image::{Arch, ImageConfiguration};
 use oci_spec::runtime::{
-    BoxBuilder, Linux, LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
+    BoxBuilder, LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
     LinuxResourcesBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, User,
 };
 
@@ -48,8 +48,11 @@ pub(crate) async fn build(
         container: request.id.clone(),
         cause,
     };
-    let image = image_config.config().clone().unwrap_or_default();
-    let wanted = request.spec.user.as_deref().or(image.user().as_deref());
+    let of_image = image_config
+        .config()
+        .as_ref()
+        .and_then(|i| i.user().as_deref());
+    let wanted = request.spec.user.as_deref().or(of_image);
     let wanted = Wanted::parse(wanted.unwrap_or_default()).map_err(bad)?;
     let user = match wanted.without_lookup() {
         Some(user) => user.map_err(bad)?,
@@ -60,7 +63,7 @@ pub(crate) async fn build(
     };
     let looked = request.clone();
     let host = blocking(move || Host::look(&looked)).await.map_err(bad)?;
-    assemble(request, &image, &host, user).map_err(bad)
+    assemble(request, image_config, &host, user).map_err(bad)
 }
 
 /// The process of an exec: the container's own with the request's changes. A
@@ -102,36 +105,35 @@ async fn blocking<T: Send + 'static>(
 
 /// Accounts in the container's snapshot.
 async fn snapshot_accounts(c: &Connection, request: &ContainerRequest) -> Result<user::Accounts> {
-    let failed = |cause| Error::Other {
-        what: format!(
-            "looking up the user of container {} in image {}",
-            request.id, request.image
-        ),
-        cause,
-    };
+    let doing = format!(
+        "looking up the user of container {} in image {}",
+        request.id, request.image
+    );
     let query = MountsRequest {
         snapshotter: c.snapshotter.clone(),
         key: request.id.clone(),
     };
     let mounts = SnapshotsClient::new(c.channel.clone())
-        .mounts(c.request(&request.namespace, query))
+        .mounts(c.call(&request.namespace, query))
         .await
-        .map_err(|s| failed(s.message().to_owned()))?
+        .map_err(|s| c.error_on(&doing, &format!("snapshot {}", request.id), &s))?
         .into_inner()
         .mounts;
     blocking(move || accounts::of_snapshot(mounts))
         .await
-        .map_err(failed)
+        .map_err(|cause| Error::Other { what: doing, cause })
 }
 
 /// The document. Pure.
 fn assemble(
     request: &ContainerRequest,
-    image: &Config,
+    image_config: &ImageConfiguration,
     host: &Host,
     user: User,
 ) -> Result<Spec, Cause> {
     let spec = &request.spec;
+    let image = &image_config.config().clone().unwrap_or_default();
+    let narrow = matches!(image_config.architecture(), Arch::i386 | Arch::ARM);
     let set = capabilities::wanted(spec, &host.capabilities)?;
     let mut process = ProcessBuilder::default()
         .terminal(false)
@@ -169,7 +171,17 @@ fn assemble(
         .sysctl(sysctl(request))
         .build()
         .map_err(text)?;
-    protect(&mut linux, request, host, &set)?;
+    let filter = match &spec.security.seccomp {
+        Seccomp::Profile(_) => host.profile.clone(),
+        Seccomp::Default if !spec.privileged => Some(seccomp::default_profile(&set, narrow)?),
+        Seccomp::Default | Seccomp::Unconfined => None,
+    };
+    linux.set_seccomp(filter);
+    let paths = |list: &[&str]| {
+        (!spec.privileged).then(|| list.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>())
+    };
+    linux.set_masked_paths(paths(mounts::MASKED));
+    linux.set_readonly_paths(paths(mounts::READ_ONLY));
 
     let mut document = SpecBuilder::default()
         .version("1.0.2")
@@ -189,27 +201,6 @@ fn assemble(
     // The host name is the UTS namespace's, set when that was made.
     document.set_hostname(None);
     Ok(document)
-}
-
-/// Masked paths and the filter: everything that privilege takes away.
-fn protect(
-    linux: &mut Linux,
-    request: &ContainerRequest,
-    host: &Host,
-    set: &oci_spec::runtime::Capabilities,
-) -> Result<(), Cause> {
-    let spec = &request.spec;
-    let paths = |list: &[&str]| {
-        (!spec.privileged).then(|| list.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>())
-    };
-    linux.set_masked_paths(paths(mounts::MASKED));
-    linux.set_readonly_paths(paths(mounts::READ_ONLY));
-    linux.set_seccomp(match (&spec.security.seccomp, &host.profile) {
-        (Seccomp::Profile(_), profile) => profile.clone(),
-        (Seccomp::Default, _) if !spec.privileged => Some(seccomp::default_profile(set)?),
-        (Seccomp::Default | Seccomp::Unconfined, _) => None,
-    });
-    Ok(())
 }
 
 /// Own mount, process and cgroup view; the cell's network, IPC and host name. A

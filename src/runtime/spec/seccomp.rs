@@ -11,8 +11,14 @@ use super::{Cause, text};
 /// Largest profile file that is read, in bytes.
 const MAX_PROFILE: u64 = 1024 * 1024;
 
-/// The built-in profile for a container with these capabilities.
-pub(super) fn default_profile(bounding: &Capabilities) -> Result<LinuxSeccomp, Cause> {
+/// The built-in profile for a container with these capabilities. `narrow`: the
+/// image is made for the 32-bit sibling of this machine's architecture. Its calls
+/// are then allowed too; otherwise they end the process, because that second way
+/// into the kernel costs every start milliseconds and nobody uses it.
+pub(super) fn default_profile(
+    bounding: &Capabilities,
+    narrow: bool,
+) -> Result<LinuxSeccomp, Cause> {
     let mut names: Vec<&str> = ALWAYS
         .iter()
         .flat_map(|group| group.iter().copied())
@@ -59,7 +65,7 @@ pub(super) fn default_profile(bounding: &Capabilities) -> Result<LinuxSeccomp, C
 
     LinuxSeccompBuilder::default()
         .default_action(LinuxSeccompAction::ScmpActErrno)
-        .architectures(architectures(std::env::consts::ARCH))
+        .architectures(architectures(std::env::consts::ARCH, narrow))
         .syscalls(rules)
         .build()
         .map_err(text)
@@ -87,15 +93,14 @@ pub(super) fn profile(path: &str) -> Result<LinuxSeccomp, Cause> {
     serde_json::from_slice(&json).map_err(|e| failed(&e))
 }
 
-fn architectures(host: &str) -> Vec<Arch> {
-    match host {
-        "x86_64" => vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86],
-        "aarch64" => vec![Arch::ScmpArchAarch64, Arch::ScmpArchArm],
-        "riscv64" => vec![Arch::ScmpArchRiscv64],
-        "s390x" => vec![Arch::ScmpArchS390x, Arch::ScmpArchS390],
-        "powerpc64" if cfg!(target_endian = "little") => vec![Arch::ScmpArchPpc64le],
-        _ => vec![Arch::ScmpArchNative],
-    }
+fn architectures(host: &str, narrow: bool) -> Vec<Arch> {
+    let (native, sibling) = match host {
+        "x86_64" => (Arch::ScmpArchX86_64, Some(Arch::ScmpArchX86)),
+        "aarch64" => (Arch::ScmpArchAarch64, Some(Arch::ScmpArchArm)),
+        _ => (Arch::ScmpArchNative, None),
+    };
+    let sibling = sibling.filter(|_| narrow);
+    [native].into_iter().chain(sibling).collect()
 }
 
 fn rule(
@@ -156,7 +161,7 @@ mod tests {
 
     #[test]
     fn dangerous_calls_need_their_capability() {
-        let none = names(&default_profile(&Capabilities::new()).unwrap());
+        let none = names(&default_profile(&Capabilities::new(), false).unwrap());
         for name in [
             "mount",
             "unshare",
@@ -176,7 +181,7 @@ mod tests {
         ] {
             assert!(!none.iter().any(|n| n == name), "{name}");
         }
-        let admin = names(&default_profile(&[Capability::SysAdmin].into()).unwrap());
+        let admin = names(&default_profile(&[Capability::SysAdmin].into(), false).unwrap());
         for name in ["mount", "unshare", "setns", "clone", "clone3"] {
             assert!(admin.iter().any(|n| n == name), "{name}");
         }
@@ -184,8 +189,16 @@ mod tests {
     }
 
     #[test]
+    fn the_32_bit_calls_come_with_a_32_bit_image() {
+        assert_eq!(architectures("x86_64", false), [Arch::ScmpArchX86_64]);
+        let both = [Arch::ScmpArchX86_64, Arch::ScmpArchX86];
+        assert_eq!(architectures("x86_64", true), both);
+        assert_eq!(architectures("vax", true), [Arch::ScmpArchNative]);
+    }
+
+    #[test]
     fn with_sys_admin_no_rule_contradicts_the_free_calls() {
-        let profile = default_profile(&[Capability::SysAdmin].into()).unwrap();
+        let profile = default_profile(&[Capability::SysAdmin].into(), false).unwrap();
         let rules = profile.syscalls().as_ref().unwrap();
         let clone = rules
             .iter()
@@ -197,12 +210,13 @@ mod tests {
     fn profiles_come_from_absolute_regular_files_of_the_right_form() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p.json");
-        let good = serde_json::to_vec(&default_profile(&Capabilities::new()).unwrap()).unwrap();
+        let good =
+            serde_json::to_vec(&default_profile(&Capabilities::new(), false).unwrap()).unwrap();
         std::fs::write(&path, good).unwrap();
         let path = path.to_str().unwrap();
         assert_eq!(
             profile(path).unwrap(),
-            default_profile(&Capabilities::new()).unwrap()
+            default_profile(&Capabilities::new(), false).unwrap()
         );
         for (bad, why) in [
             ("p.json", "absolute"),

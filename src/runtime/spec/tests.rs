@@ -56,7 +56,7 @@ fn document(request: &ContainerRequest, host: &Host) -> Value {
         .without_lookup()
         .unwrap()
         .unwrap();
-    let spec = assemble(&request, &Config::default(), host, user).unwrap();
+    let spec = assemble(&request, &ImageConfiguration::default(), host, user).unwrap();
     serde_json::to_value(spec).unwrap()
 }
 
@@ -163,7 +163,7 @@ fn security_options_win_over_privilege_and_default() {
     request.spec.security.no_new_privileges = Some(true);
     request.spec.security.seccomp = Seccomp::Profile("/p".into());
     let mut host = host();
-    let mut profile = seccomp::default_profile(&Capabilities::new()).unwrap();
+    let mut profile = seccomp::default_profile(&Capabilities::new(), false).unwrap();
     profile.set_default_action(LinuxSeccompAction::ScmpActLog);
     host.profile = Some(profile);
     let d = document(&request, &host);
