@@ -8,7 +8,7 @@ use super::cache::{Intent, Record};
 use super::chain::{Chain, Target};
 use super::cni::{Cni, Inner};
 use super::conflist::{Conflist, Version};
-use super::sandbox::{in_namespace, is_namespace, namespace_inode};
+use super::sandbox::{in_namespace, is_namespace};
 use super::{Error, Result, SpaceNetwork, ids, netlink, result};
 use crate::model::{Attachment, CellRef, ObservedSandbox};
 
@@ -35,8 +35,7 @@ impl Inner {
         let Some(outcome) = &record.outcome else {
             return false;
         };
-        let net = self.sandboxes.paths(cell).net;
-        if namespace_inode(&net) != Some(outcome.namespace) {
+        if self.sandboxes.identity(cell).as_ref() != Some(&outcome.sandbox) {
             return false;
         }
         if !outcome.host_interface.is_empty() {
@@ -45,6 +44,7 @@ impl Inner {
                 .join(&outcome.host_interface)
                 .exists();
         }
+        let net = self.sandboxes.paths(cell).net;
         let inside = in_namespace(&net, || netlink::link(ids::INTERFACE));
         inside.is_ok_and(|link| link.is_some())
     }
@@ -94,7 +94,9 @@ impl Cni {
             self.undo(cell, &record).await?;
         }
         let net = inner.sandboxes.paths(cell).net;
-        let namespace = namespace_inode(&net)
+        let sandbox = inner
+            .sandboxes
+            .identity(cell)
             .ok_or_else(|| Error::NotFound(format!("network namespace of {cell}")))?;
         if network.own.is_none() && !inner.network_present(network)? {
             let network = network.clone();
@@ -122,7 +124,7 @@ impl Cni {
             arguments: &arguments,
         };
         let added = chain.add(target).await.and_then(|answer| {
-            let outcome = result::outcome(answer, namespace, result::is_bridge);
+            let outcome = result::outcome(answer, sandbox, result::is_bridge);
             outcome.map_err(|e| Error::host(format!("reading the result of ADD for {cell}"), e))
         });
         let outcome = match added {

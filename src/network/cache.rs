@@ -46,8 +46,8 @@ impl Intent {
 pub(super) struct Outcome {
     /// Result of the chain, as printed.
     pub result: Value,
-    /// Inode of the network namespace it was attached to.
-    pub namespace: u64,
+    /// Identity of the sandbox it was attached to.
+    pub sandbox: String,
     /// Host end of the veth pair, or empty.
     pub host_interface: String,
     /// Bridge, or empty.
@@ -222,7 +222,7 @@ mod tests {
     fn outcome() -> Outcome {
         Outcome {
             result: json!({"ips": []}),
-            namespace: 7,
+            sandbox: "1".into(),
             host_interface: "veth1".into(),
             bridge: "k-1".into(),
             addresses: vec!["10.0.0.2/24".into()],

@@ -41,7 +41,7 @@ struct Dns {
 /// from other host links, which the result does not.
 pub(super) fn outcome(
     result: Value,
-    namespace: u64,
+    sandbox: String,
     is_bridge: impl Fn(&str) -> bool,
 ) -> Result<Outcome, serde_json::Error> {
     let answer = Answer::deserialize(&result)?;
@@ -66,7 +66,7 @@ pub(super) fn outcome(
         .partition(|name| is_bridge(name));
     let first = |names: Vec<&str>| names.first().copied().unwrap_or_default().to_owned();
     Ok(Outcome {
-        namespace,
+        sandbox,
         host_interface: first(others),
         bridge: first(bridges),
         addresses,
@@ -107,23 +107,23 @@ mod tests {
             ],
             "dns": {"nameservers": ["10.117.3.1"]}
         });
-        let outcome = outcome(result, 4, |name| name.starts_with("k-")).unwrap();
+        let outcome = outcome(result, "4".to_owned(), |name| name.starts_with("k-")).unwrap();
         assert_eq!(outcome.bridge, "k-12345678");
         assert_eq!(outcome.host_interface, "veth1234");
         assert_eq!(outcome.addresses, ["10.117.3.2/24", "fd00::2/64"]);
         assert_eq!(outcome.nameservers, ["10.117.3.1"]);
-        assert_eq!(outcome.namespace, 4);
+        assert_eq!(outcome.sandbox, "4");
     }
 
     #[test]
     fn a_chain_without_host_end_has_none() {
         let result = json!({"ips": [{"version": "4", "address": "192.0.2.7/24"}]});
-        let outcome = outcome(result, 4, |_| false).unwrap();
+        let outcome = outcome(result, "4".to_owned(), |_| false).unwrap();
         assert_eq!(
             (outcome.host_interface, outcome.bridge),
             (String::new(), String::new())
         );
         assert_eq!(outcome.addresses, ["192.0.2.7/24"]);
-        assert!(super::outcome(json!({"ips": 3}), 4, |_| false).is_err());
+        assert!(super::outcome(json!({"ips": 3}), String::new(), |_| false).is_err());
     }
 }

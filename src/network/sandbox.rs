@@ -17,6 +17,9 @@ use crate::sys::mounts;
 /// File system of namespace pins (`NSFS_MAGIC` in `linux/magic.h`).
 const NSFS: i64 = 0x6e73_6673;
 
+/// File beside the pins that tells one sandbox of a cell from the next.
+const IDENTITY: &str = "id";
+
 /// Where `ip netns` keeps names of network namespaces (ip-netns(8)).
 const IP_NETNS: &str = "/run/netns";
 
@@ -55,7 +58,18 @@ impl Sandboxes {
     /// plain files that pins were bound on; those are not.
     pub fn pinned(&self, cell: &CellRef, host_network: bool) -> bool {
         let SandboxPaths { net, ipc, uts } = self.paths(cell);
-        (host_network || is_namespace(&net)) && is_namespace(&ipc) && is_namespace(&uts)
+        (host_network || is_namespace(&net))
+            && is_namespace(&ipc)
+            && is_namespace(&uts)
+            && self.cell_dir(cell).join(IDENTITY).exists()
+    }
+
+    /// Identity of a live network namespace; none when none is pinned. The kernel
+    /// gives a new namespace the inode of an old one, so a sandbox has an
+    /// identity of its own, made with it.
+    pub fn identity(&self, cell: &CellRef) -> Option<String> {
+        is_namespace(&self.paths(cell).net)
+            .then(|| fs::read_to_string(self.cell_dir(cell).join(IDENTITY)).ok())?
     }
 
     /// Anything is left of the sandbox.
@@ -76,7 +90,10 @@ impl Sandboxes {
             self.remove(cell)?;
             let dir = self.cell_dir(cell);
             fs::create_dir(&dir).map_err(failed)?;
-            if let Err(error) = make_on_own_thread(&dir, cell.cell.as_str(), host_network) {
+            let identity = uuid::Uuid::new_v4().to_string();
+            let made = fs::write(dir.join(IDENTITY), identity)
+                .and_then(|()| make_on_own_thread(&dir, cell.cell.as_str(), host_network));
+            if let Err(error) = made {
                 // The sandbox is worth nothing now; that error is the one to tell.
                 let _ = self.remove(cell);
                 return Err(failed(error));
@@ -133,6 +150,8 @@ impl Sandboxes {
             note(pin, unpin(pin));
         }
         let dir = self.cell_dir(cell);
+        let identity = dir.join(IDENTITY);
+        note(&identity, fs::remove_file(&identity));
         note(&dir, fs::remove_dir(&dir));
         Error::all(errors)
     }
@@ -175,12 +194,6 @@ impl Sandboxes {
         note(what, fs::remove_dir(&self.dir));
         Error::all(errors)
     }
-}
-
-/// Identity of a live namespace; none when nothing is pinned at `path`.
-pub(super) fn namespace_inode(path: &Path) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt;
-    is_namespace(path).then(|| fs::metadata(path).ok().map(|m| m.ino()))?
 }
 
 /// Whether a namespace is pinned at `path`.
@@ -270,7 +283,8 @@ mod tests {
             fs::write(pin, "").unwrap();
         }
         assert!(sandboxes.exists(&cell) && !sandboxes.pinned(&cell, false));
-        assert!(namespace_inode(Path::new("/proc/self/ns/net")).is_some());
+        assert!(is_namespace(Path::new("/proc/self/ns/net")));
+        assert_eq!(sandboxes.identity(&cell), None);
         assert_eq!(sandboxes.list().unwrap(), [cell.clone()]);
         sandboxes.remove(&cell).unwrap();
         sandboxes.remove(&cell).unwrap();

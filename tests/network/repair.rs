@@ -1,0 +1,206 @@
+//! What crashes, reboots and other people leave behind.
+
+use std::fs;
+
+use kukeon::network::{Error, Network};
+use kukeon::sys::mounts;
+
+use crate::host::{cell, connect, on_own_host, run};
+
+#[test]
+fn a_crash_inside_add_leaks_nothing() {
+    on_own_host("a_crash_inside_add_leaks_nothing", async |host| {
+        let network = host.network("lab", "10.199.0.0/24");
+        let at = cell("lab", "a");
+        host.cni.create_sandbox(&at, false).await.unwrap();
+        host.cni.attach(&at, &network).await.unwrap();
+        // As if the process had died between the end of ADD and its note.
+        let results = host.settings.run_path.join(".cni/results");
+        fs::remove_dir_all(&results).unwrap();
+
+        let seen = host.cni.observe_sandbox(&at, false).await.unwrap();
+        assert!(!seen.attached);
+        assert_eq!(
+            seen.attachment.unwrap().network,
+            "default_lab",
+            "there is something to undo"
+        );
+        let attachment = host.cni.attach(&at, &network).await.unwrap();
+        assert_eq!(host.leases(&network).len(), 1);
+        let links = run("ip", &["-o", "link", "show", "master", &network.bridge()]);
+        assert_eq!(links.lines().count(), 1, "{links}");
+        let pin = host.cni.sandbox_paths(&at).net;
+        let address = attachment.addresses[0].split('/').next().unwrap();
+        assert!(connect(None, Some(&pin), address).is_some());
+
+        fs::remove_dir_all(&results).unwrap();
+        host.cni.detach(&at, &network).await.unwrap();
+        assert!(host.leases(&network).is_empty());
+        assert!(
+            host.cni
+                .observe_sandbox(&at, false)
+                .await
+                .unwrap()
+                .attachment
+                .is_none()
+        );
+    });
+}
+
+#[test]
+fn a_reboot_gives_leases_back_and_rebuilds() {
+    on_own_host("a_reboot_gives_leases_back_and_rebuilds", async |host| {
+        let network = host.network("lab", "10.199.0.0/24");
+        let at = cell("lab", "a");
+        host.cni.ensure_network(&network).await.unwrap();
+        host.cni.create_sandbox(&at, false).await.unwrap();
+        host.cni.attach(&at, &network).await.unwrap();
+
+        // Links, rules and mounts go; the run path stays, with plain files as pins.
+        mounts::unmount_tree(&host.settings.runtime_dir.join("ns")).unwrap();
+        run("ip", &["link", "delete", &network.bridge()]);
+        run("nft", &["flush ruleset"]);
+
+        let seen = host.cni.observe_sandbox(&at, false).await.unwrap();
+        assert!(!seen.pinned && seen.exists && !seen.attached && seen.attachment.is_some());
+        assert!(!host.cni.observe_network(&network).await.unwrap().bridge);
+        assert_eq!(host.cni.sandboxes().await.unwrap(), [at.clone()]);
+        host.cni.detach(&at, &network).await.unwrap();
+        assert!(host.leases(&network).is_empty());
+
+        host.cni.create_sandbox(&at, false).await.unwrap();
+        // ADD repairs the network by itself, whoever took it away.
+        host.cni.attach(&at, &network).await.unwrap();
+        assert!(host.cni.observe_network(&network).await.unwrap().bridge);
+        assert!(host.cni.observe_sandbox(&at, false).await.unwrap().attached);
+    });
+}
+
+#[test]
+fn a_flushed_firewall_is_noticed() {
+    on_own_host("a_flushed_firewall_is_noticed", async |host| {
+        let network = host.network("lab", "10.199.0.0/24");
+        host.cni.ensure_network(&network).await.unwrap();
+        run("nft", &["flush ruleset"]);
+        assert!(!host.cni.observe_network(&network).await.unwrap().bridge);
+        host.cni.ensure_network(&network).await.unwrap();
+        assert!(host.cni.observe_network(&network).await.unwrap().bridge);
+    });
+}
+
+#[test]
+fn a_lost_interface_is_noticed() {
+    on_own_host("a_lost_interface_is_noticed", async |host| {
+        let network = host.network("lab", "10.199.0.0/24");
+        let at = cell("lab", "a");
+        host.cni.create_sandbox(&at, false).await.unwrap();
+        let attachment = host.cni.attach(&at, &network).await.unwrap();
+        run("ip", &["link", "delete", &attachment.host_interface]);
+        assert!(!host.cni.observe_sandbox(&at, false).await.unwrap().attached);
+        assert!(host.cni.check(&at, &network).await.is_err());
+        let again = host.cni.attach(&at, &network).await.unwrap();
+        assert_ne!(again.host_interface, attachment.host_interface);
+        assert_eq!(host.leases(&network).len(), 1);
+
+        // A sandbox made anew has no interface, though the old one's may linger.
+        host.cni.remove_sandbox(&at).await.unwrap();
+        host.cni.create_sandbox(&at, false).await.unwrap();
+        host.cni.attach(&at, &network).await.unwrap();
+        assert!(host.cni.observe_sandbox(&at, false).await.unwrap().attached);
+        assert_eq!(host.leases(&network).len(), 1);
+    });
+}
+
+#[test]
+fn stray_leases_and_attachments_are_collected() {
+    on_own_host("stray_leases_and_attachments_are_collected", async |host| {
+        let network = host.network("lab", "10.199.0.0/24");
+        let (a, b) = (cell("lab", "a"), cell("lab", "b"));
+        for at in [&a, &b] {
+            host.cni.create_sandbox(at, false).await.unwrap();
+            host.cni.attach(at, &network).await.unwrap();
+        }
+        let leases = host.settings.run_path.join(".cni/networks/default_lab");
+        fs::write(
+            leases.join("10.199.0.77"),
+            "kuke-00000000000000000000000000000000\r\neth0",
+        )
+        .unwrap();
+        host.cni.collect(&network, &[a.clone()]).await.unwrap();
+        assert_eq!(host.leases(&network), ["10.199.0.2"]);
+        assert!(host.cni.observe_sandbox(&a, false).await.unwrap().attached);
+        assert!(
+            host.cni
+                .observe_sandbox(&b, false)
+                .await
+                .unwrap()
+                .attachment
+                .is_none()
+        );
+    });
+}
+
+#[test]
+fn anothers_bridge_is_refused_and_kept() {
+    on_own_host("anothers_bridge_is_refused_and_kept", async |host| {
+        let network = host.network("lab", "10.199.0.0/24");
+        let bridge = network.bridge();
+        run("ip", &["link", "add", &bridge, "type", "bridge"]);
+        run(
+            "ip",
+            &[
+                "link",
+                "set",
+                &bridge,
+                "alias",
+                "kukeon /elsewhere default/lab",
+            ],
+        );
+        let error = host.cni.ensure_network(&network).await.unwrap_err();
+        assert!(error.to_string().contains("/elsewhere"), "{error}");
+        host.cni.remove_network(&network).await.unwrap();
+        host.cni.remove_instance().await.unwrap();
+        run("ip", &["link", "show", &bridge]);
+    });
+}
+
+#[test]
+fn attaching_without_a_sandbox_is_refused() {
+    on_own_host("attaching_without_a_sandbox_is_refused", async |host| {
+        let network = host.network("lab", "10.199.0.0/24");
+        let error = host
+            .cni
+            .attach(&cell("lab", "a"), &network)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::NotFound(_)), "{error}");
+        assert!(host.leases(&network).is_empty());
+        assert!(host.state_files("attachments/").is_empty());
+    });
+}
+
+#[test]
+fn uninstalling_takes_what_was_not_deleted() {
+    on_own_host("uninstalling_takes_what_was_not_deleted", async |host| {
+        let before = host.state();
+        let other = host.instance("other");
+        let theirs = other.network("lab", "10.199.9.0/24");
+        other.cni.ensure_network(&theirs).await.unwrap();
+        let network = host.network("lab", "10.199.0.0/24");
+        for name in ["a", "b"] {
+            let at = cell("lab", name);
+            host.cni.create_sandbox(&at, false).await.unwrap();
+            host.cni.attach(&at, &network).await.unwrap();
+        }
+        host.cni.remove_instance().await.unwrap();
+        assert!(
+            other.cni.observe_network(&theirs).await.unwrap().bridge,
+            "not another's"
+        );
+        other.cni.remove_network(&theirs).await.unwrap();
+        other.cni.remove_instance().await.unwrap();
+        let mut after = host.state();
+        after.retain(|line| !line.contains("/opt") && !line.contains("/other"));
+        assert_eq!(after, before);
+    });
+}
