@@ -19,8 +19,17 @@ pub struct Document {
     pub line: usize,
     /// Kind, as the schema spells it.
     pub kind: &'static str,
+    /// For messages: `document 2 (Cell "web") at file.yaml:9`.
+    place: String,
     /// Its content in the version it was written in.
     pub object: Object,
+}
+
+impl Document {
+    /// Where it stands, for messages.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
 }
 
 /// A document's content, by version.
@@ -101,7 +110,11 @@ pub fn decode_each<T>(
     let mut out = Vec::new();
     for (index, tree) in trees.iter().enumerate() {
         let title = title(index, many, tree);
-        let found = match one(index, tree, text) {
+        let document = one(index, tree, text).map(|document| Document {
+            place: format!("{title} at {source}:{}", document.line),
+            ..document
+        });
+        let found = match document {
             Ok(document) => translate(document).map_err(|problems| {
                 let place = |problem: Problem| {
                     let at = tree.root.locate(&problem.path);
@@ -109,7 +122,7 @@ pub fn decode_each<T>(
                 };
                 problems.into_iter().map(place).collect()
             }),
-            Err(located) => Err(vec![located]),
+            Err(placed) => Err(vec![placed]),
         };
         match found {
             Ok(value) => out.push(value),
@@ -209,6 +222,7 @@ fn one(index: usize, tree: &Tree<'_>, text: &str) -> std::result::Result<Documen
         index,
         line: tree.root.at.line,
         kind,
+        place: String::new(),
         object,
     })
 }
@@ -577,6 +591,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn any_bytes_give_documents_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             let _ = decode("f", &bytes);

@@ -4,6 +4,7 @@
 mod document;
 pub mod error;
 mod problem;
+pub mod selector;
 mod suggest;
 pub mod yaml;
 
@@ -12,6 +13,7 @@ pub use document::{
 };
 pub use error::{Code, Error, Result};
 pub use problem::Problem;
+pub use selector::Selector;
 pub use suggest::closest;
 
 /// Manifest kinds (`apiVersion: v1beta1`).

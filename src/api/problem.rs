@@ -111,7 +111,9 @@ fn excerpt(out: &mut String, text: &str, at: Position) {
         return;
     };
     let column = at.column.saturating_sub(1);
-    if line.trim().is_empty() {
+    // Errors are logged; a password must not be.
+    let secret = line.to_ascii_lowercase().contains("password");
+    if line.trim().is_empty() || secret {
         return;
     }
     // Long lines (JSON on one line) are shown around the place.
@@ -147,6 +149,21 @@ mod tests {
             Position { line: 2, column: 9 },
         );
         assert_eq!(out, "\n    2 |   ünit: wrong\n      |         ^^^^^");
+    }
+
+    #[test]
+    fn lines_with_passwords_are_not_shown() {
+        let mut out = String::new();
+        let text = "{username: u, password: hush, x: y}";
+        excerpt(
+            &mut out,
+            text,
+            Position {
+                line: 1,
+                column: 31,
+            },
+        );
+        assert_eq!(out, "");
     }
 
     #[test]

@@ -10,6 +10,8 @@ mod progress;
 mod reference;
 mod settings;
 mod state;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use any::{AnyObject, CellContainer};
 pub use layers::{LogLevel, Resolved, SettingsError, SettingsLayer};

@@ -173,7 +173,11 @@ fn wrong_type(expected: &str, tree: &Tree<'_>, at: Position) -> Problem {
     let Some((path, node)) = tree.root.value_at(at) else {
         return Problem::new("", "WrongType", format!("expected {expected}"));
     };
-    let message = format!("expected {expected}, found {}", node.found());
+    let found = match path.ends_with("assword") && matches!(node.value, Value::Scalar(..)) {
+        true => "something else".to_owned(),
+        false => node.found(),
+    };
+    let message = format!("expected {expected}, found {found}");
     let problem = Problem::new(path.as_str(), "WrongType", message);
     let field = path.rsplit('.').next().unwrap_or_default();
     match advice(field, expected, node) {

@@ -20,12 +20,28 @@ pub fn to_string<T: Serialize>(value: &T) -> Result<String> {
         .map_err(|error| Error::failed("Encode", format!("cannot write YAML: {error}")))
 }
 
-/// Writes a value as indented JSON with a newline at the end.
+/// Writes a value as indented JSON with a newline at the end. Characters that
+/// JSON allows and YAML does not are escaped, so that it is YAML as well.
 pub fn to_json<T: Serialize>(value: &T) -> Result<String> {
-    let mut text = serde_json::to_string_pretty(value)
+    let text = serde_json::to_string_pretty(value)
         .map_err(|error| Error::failed("Encode", format!("cannot write JSON: {error}")))?;
-    text.push('\n');
-    Ok(text)
+    // Beyond ASCII and controls can only stand inside strings.
+    let odd = |c: char| {
+        matches!(
+            c,
+            '\u{7f}'..='\u{9f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
+        )
+    };
+    let mut out = String::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        if odd(c) {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out.push('\n');
+    Ok(out)
 }
 
 /// Reads one document of a known type, strictly: unknown fields, duplicate keys

@@ -46,6 +46,10 @@ pub fn cell_to_model(document: v1beta1::Cell) -> Result<Cell, Error> {
     let above = [&realm_id, &space_id, &stack_id, &name_text(name.as_ref())];
     let mut containers = read_containers(&mut check, containers, above.map(String::as_str));
     root(&mut check, &mut containers, &root_container_id);
+    // They share one network namespace: what one says holds for all.
+    if containers.iter().any(|c| c.host_network) {
+        containers.iter_mut().for_each(|c| c.host_network = true);
+    }
     let run_state = check.word("spec.runState", &run_state, RUN_STATES);
     if run_generation < 0 {
         check.bad("spec.runGeneration", "OutOfRange", "is negative");

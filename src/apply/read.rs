@@ -1,0 +1,168 @@
+//! From bytes to wanted objects, and the order in which they depend on each other.
+
+use crate::api::{self, Problem};
+use crate::model::{AnyObject, CellContainer, CellRef};
+use crate::scheme;
+
+/// Reads a request: decodes every document and translates it. Every problem of
+/// every document is in one error. `source` names the input there. The number is
+/// the position among the documents, from 0.
+///
+/// A Container whose Cell is in the same request becomes part of that Cell, as
+/// if it had been written there: applied one after the other, the Cell would
+/// remove what the Container adds, each time.
+pub fn read(source: &str, bytes: &[u8]) -> api::Result<Vec<(u32, AnyObject)>> {
+    let mut seen: Vec<(String, usize)> = Vec::new();
+    let objects = api::decode_each(source, bytes, |document| {
+        let (index, line) = (document.index, document.line);
+        let object = scheme::decode(document).map_err(|error| error.problems)?;
+        let key = match &object {
+            AnyObject::Container(c) => format!("container {:?} of {}", c.spec.id, c.at),
+            other => other.at().to_string(),
+        };
+        if let Some((_, first)) = seen.iter().find(|(other, _)| *other == key) {
+            let message = format!("{key} is there twice");
+            return Err(vec![
+                Problem::new("metadata.name", "Duplicate", message)
+                    .suggest(format!("the first is on line {first}")),
+            ]);
+        }
+        seen.push((key, line));
+        Ok((u32::try_from(index).unwrap_or(u32::MAX), object))
+    })?;
+    fold(source, objects)
+}
+
+fn fold(source: &str, objects: Vec<(u32, AnyObject)>) -> api::Result<Vec<(u32, AnyObject)>> {
+    let (containers, mut rest): (Vec<_>, Vec<_>) = objects
+        .into_iter()
+        .partition(|(_, object)| matches!(object, AnyObject::Container(_)));
+    for (index, object) in containers {
+        let AnyObject::Container(container) = object else {
+            continue;
+        };
+        let cell = rest.iter_mut().find_map(|(_, object)| match object {
+            AnyObject::Cell(cell) if cell.at == container.at => Some(cell),
+            _ => None,
+        });
+        let Some(cell) = cell else {
+            rest.push((index, AnyObject::Container(container)));
+            continue;
+        };
+        let CellContainer { at, meta: _, spec } = *container;
+        cell.spec.containers.push(spec);
+        // Together they are held to the same rules as any cell.
+        let whole = scheme::cell_to_model(scheme::cell_to_external(cell));
+        *cell = whole.map_err(|error| with_container(source, &at, index, error))?;
+    }
+    rest.sort_by_key(|(index, _)| *index);
+    Ok(rest)
+}
+
+fn with_container(source: &str, at: &CellRef, index: u32, error: scheme::Error) -> api::Error {
+    api::Error::from(error).context(format!(
+        "{source}: {at} together with document {} (Container)",
+        index + 1
+    ))
+}
+
+/// Stable order of dependency: what others live in comes first. Reversed it is
+/// the order of deletion.
+pub fn order<T>(mut objects: Vec<(T, AnyObject)>) -> Vec<(T, AnyObject)> {
+    objects.sort_by_key(|(_, object)| match object {
+        AnyObject::Realm(_) => 1,
+        AnyObject::Space(_) => 2,
+        AnyObject::Stack(_) => 3,
+        AnyObject::Cell(_) => 4,
+        AnyObject::Container(_) => 5,
+    });
+    objects
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CELL: &str = "kind: Cell\nmetadata: {name: web}\nspec: {realmId: r, spaceId: s, stackId: t, containers: [{id: a, image: x}]}\n";
+
+    fn container(id: &str, cell: &str) -> String {
+        format!(
+            "kind: Container\nmetadata: {{name: {id}}}\nspec: {{realmId: r, spaceId: s, stackId: t, cellId: {cell}, image: y}}\n"
+        )
+    }
+
+    #[test]
+    fn problems_of_values_have_their_place_in_the_file() {
+        let text =
+            format!("{CELL}---\nkind: Space\nmetadata:\n  name: My_Space\nspec:\n  realmId: r\n");
+        let error = read("f.yaml", text.as_bytes()).unwrap_err();
+        assert_eq!(error.reason, "BadName");
+        assert!(
+            error.message.starts_with(
+                "document 2 (Space \"My_Space\") at f.yaml:7:9: metadata.name: name is invalid"
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn order_is_that_of_dependency_and_stable() {
+        let text = [
+            &*container("x", "other"),
+            CELL,
+            "kind: Stack\nmetadata: {name: t}\nspec: {realmId: r, spaceId: s}\n",
+            "kind: Realm\nmetadata: {name: r}\n",
+            "kind: Space\nmetadata: {name: s}\nspec: {realmId: r}\n",
+            "kind: Realm\nmetadata: {name: q}\n",
+        ]
+        .join("---\n");
+        let ordered = order(read("t", text.as_bytes()).unwrap());
+        let found: Vec<_> = ordered.iter().map(|(i, o)| (*i, o.kind())).collect();
+        assert_eq!(
+            found,
+            [
+                (3, "Realm"),
+                (5, "Realm"),
+                (4, "Space"),
+                (2, "Stack"),
+                (1, "Cell"),
+                (0, "Container")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_container_joins_its_cell_in_the_same_request() {
+        let text = format!(
+            "{}---\n{CELL}---\n{}",
+            container("b", "web"),
+            container("c", "other")
+        );
+        let objects = read("t", text.as_bytes()).unwrap();
+        assert_eq!(objects.len(), 2);
+        let AnyObject::Cell(cell) = &objects[0].1 else {
+            panic!("{objects:?}");
+        };
+        let ids: Vec<_> = cell.spec.containers.iter().map(|c| c.id.as_str()).collect();
+        assert_eq!(ids, ["a", "b"]);
+        assert_eq!(objects[1].0, 2);
+    }
+
+    #[test]
+    fn one_object_is_wanted_once() {
+        for (text, part) in [
+            (
+                format!("{CELL}---\n{CELL}"),
+                "cell \"web\" in r/s/t is there twice; the first is on line 1",
+            ),
+            (
+                format!("{CELL}---\n{}", container("a", "web")),
+                "another container of this cell is called \"a\"",
+            ),
+        ] {
+            let error = read("t", text.as_bytes()).unwrap_err();
+            assert_eq!(error.reason, "Duplicate");
+            assert!(error.message.contains(part), "{error}");
+        }
+    }
+}
