@@ -18,7 +18,7 @@ async fn load(runtime: &Containerd, namespace: &str, bytes: Vec<u8>) -> Result<V
 }
 
 /// containerd's own client agrees that the image is whole, and runs it.
-fn runs(host: &Host, namespace: &str, name: &str) {
+pub fn runs(host: &Host, namespace: &str, name: &str) {
     let checked = host.ok(namespace, &["images", "check", &format!("name=={name}")]);
     let row = checked.lines().find(|l| l.starts_with(name)).unwrap();
     assert!(

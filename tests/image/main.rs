@@ -4,3 +4,5 @@
 mod build;
 mod host;
 mod load;
+mod pull;
+mod registry;
