@@ -116,6 +116,18 @@ pub(super) fn apply(cgroup: BorrowedFd<'_>, path: &str, of: &Resources) -> Resul
     Ok(())
 }
 
+/// Whether exactly these limits are in force. A file that is not there limits nothing.
+pub(super) fn hold(cgroup: BorrowedFd<'_>, path: &str, of: &Resources) -> Result<bool> {
+    for limit in limits(of) {
+        let now = files::read(cgroup, limit.file).map_err(|e| Error::file(path, limit.file, e))?;
+        let holds = now.map_or(limit.value.is_none(), |now| limit.is_kept(&now));
+        if !holds {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// The error for a limit without its controller.
 pub(super) fn missing<'a>(limit: &Limit, offered: impl Iterator<Item = &'a str>) -> Error {
     let offered: Vec<&str> = offered.collect();

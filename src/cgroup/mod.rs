@@ -33,6 +33,8 @@ pub trait Cgroups: Send + Sync + 'static {
     fn ensure(&self, path: &str, delegate: bool) -> Result<Vec<String>>;
     /// Sets or lifts limits.
     fn set_limits(&self, path: &str, limits: &Resources) -> Result<()>;
+    /// Whether exactly these limits are set.
+    fn has_limits(&self, path: &str, limits: &Resources) -> Result<bool>;
     /// Whether a cgroup exists.
     fn exists(&self, path: &str) -> bool;
     /// Names of the direct children.

@@ -213,6 +213,10 @@ impl Cgroups for V2 {
         limits::apply(self.open(path)?.as_fd(), path, wanted)
     }
 
+    fn has_limits(&self, path: &str, wanted: &Resources) -> Result<bool> {
+        limits::hold(self.open(path)?.as_fd(), path, wanted)
+    }
+
     fn exists(&self, path: &str) -> bool {
         self.open(path).is_ok()
     }

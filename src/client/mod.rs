@@ -70,4 +70,7 @@ pub trait Kukeon: Send + Sync + 'static {
         &self,
         input: BoxStream<'static, Result<v1::LoadImageRequest>>,
     ) -> Result<EventStream>;
+    /// Waits until cancelled work has reached a consistent state. In-process
+    /// callers do so before they end; a daemon lives on anyway.
+    async fn settle(&self) {}
 }

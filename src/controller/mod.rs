@@ -1,25 +1,78 @@
 //! The controller: observe, plan, execute; implements `Kukeon` in-process.
+//!
+//! The only place where the managers meet. `plan` and `status` are pure; the
+//! host is changed in `execute` alone.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod apply;
+mod context;
+mod delete;
+mod errors;
+mod exec;
+mod execute;
+mod get;
+mod hostfiles;
+mod images;
+mod kukeon;
+mod observe;
+mod plan;
+mod queue;
+mod reconcile;
+mod run;
+mod setup;
+mod status;
+mod step;
+mod stream;
+mod transition;
 
-use async_trait::async_trait;
-use futures::stream::BoxStream;
-use tokio_util::sync::CancellationToken;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
-use crate::api::{Error, Result, v1};
-use crate::client::{EventStream, Kukeon};
-use crate::model::Settings;
+use tokio_util::task::TaskTracker;
+
+pub use plan::{Options, Verdict, plan_cell, plan_realm, plan_space, plan_stack};
+pub use step::{Plan, Step};
+
+use crate::api::Result;
+use crate::cgroup::{Cgroups, V2};
+use crate::model::{ObjectRef, Settings};
+use crate::network::{Cni, Network};
+use crate::runtime::{Containerd, Runtime};
+use crate::store::Store;
 
 /// The in-process implementation of everything.
 pub struct Controller {
+    me: Weak<Controller>,
     settings: Settings,
+    store: Store,
+    runtime: Arc<dyn Runtime>,
+    network: Arc<dyn Network>,
+    cgroups: Arc<dyn Cgroups>,
+    queue: queue::Queue<ObjectRef>,
+    /// The loop runs: stored status is kept fresh by events.
+    live: AtomicBool,
+    /// Work that goes on after its caller left, until it is consistent.
+    tasks: TaskTracker,
 }
 
 impl Controller {
-    /// Opens store and managers. Finds containerd, or brings one up, at first use.
+    /// Opens store and managers. containerd is found, or brought up, at first use.
     pub async fn open(settings: Settings) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self { settings }))
+        let store = Store::open(&settings.run_path)?;
+        store.check_instance(&settings.namespace_suffix, &settings.cgroup_root)?;
+        let network: Arc<dyn Network> = Arc::new(Cni::new(&settings));
+        let runtime: Arc<dyn Runtime> = Arc::new(Containerd::open(settings.clone())?);
+        let cgroups: Arc<dyn Cgroups> = Arc::new(V2::detect()?);
+        Ok(Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            settings,
+            store,
+            runtime,
+            network,
+            cgroups,
+            queue: queue::Queue::default(),
+            live: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
+        }))
     }
 
     /// Settings in use.
@@ -27,88 +80,21 @@ impl Controller {
         &self.settings
     }
 
-    /// The daemon's loop: reconciles what containerd events and API calls
-    /// enqueue, and everything every `resync`. Ends after `stop` is cancelled
-    /// and the work in hand is done.
-    pub async fn run(self: Arc<Self>, resync: Option<Duration>, stop: CancellationToken) {
-        let _ = resync;
-        stop.cancelled().await;
+    /// Waits until cancelled work has reached a consistent state.
+    pub async fn settle(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
     }
-}
 
-fn missing<T>() -> Result<T> {
-    Err(Error::failed("Unimplemented", "not there yet"))
-}
+    /// Fails early, before anything is written, when containerd cannot be had.
+    async fn require_containerd(&self) -> Result<()> {
+        self.runtime.server_version().await?;
+        Ok(())
+    }
 
-#[async_trait]
-impl Kukeon for Controller {
-    async fn version(&self, _request: v1::VersionRequest) -> Result<v1::VersionResponse> {
-        missing()
-    }
-    async fn status(&self, _request: v1::StatusRequest) -> Result<v1::StatusResponse> {
-        missing()
-    }
-    async fn init(&self, _request: v1::InitRequest) -> Result<EventStream> {
-        missing()
-    }
-    async fn uninstall(&self, _request: v1::UninstallRequest) -> Result<EventStream> {
-        missing()
-    }
-    async fn apply(&self, _request: v1::ApplyRequest) -> Result<EventStream> {
-        missing()
-    }
-    async fn get(&self, _request: v1::GetRequest) -> Result<v1::GetResponse> {
-        missing()
-    }
-    async fn delete(&self, _request: v1::DeleteRequest) -> Result<EventStream> {
-        missing()
-    }
-    async fn transition(&self, _request: v1::TransitionRequest) -> Result<EventStream> {
-        missing()
-    }
-    async fn wait(&self, _request: v1::WaitRequest) -> Result<v1::WaitResponse> {
-        missing()
-    }
-    async fn exec(
-        &self,
-        _input: BoxStream<'static, Result<v1::ExecInput>>,
-    ) -> Result<BoxStream<'static, Result<v1::ExecOutput>>> {
-        missing()
-    }
-    async fn logs(
-        &self,
-        _request: v1::LogsRequest,
-    ) -> Result<BoxStream<'static, Result<v1::LogChunk>>> {
-        missing()
-    }
-    async fn list_images(&self, _request: v1::ListImagesRequest) -> Result<v1::ListImagesResponse> {
-        missing()
-    }
-    async fn inspect_image(
-        &self,
-        _request: v1::InspectImageRequest,
-    ) -> Result<v1::InspectImageResponse> {
-        missing()
-    }
-    async fn delete_image(
-        &self,
-        _request: v1::DeleteImageRequest,
-    ) -> Result<v1::DeleteImageResponse> {
-        missing()
-    }
-    async fn prune_images(
-        &self,
-        _request: v1::PruneImagesRequest,
-    ) -> Result<v1::PruneImagesResponse> {
-        missing()
-    }
-    async fn pull_image(&self, _request: v1::PullImageRequest) -> Result<EventStream> {
-        missing()
-    }
-    async fn load_image(
-        &self,
-        _input: BoxStream<'static, Result<v1::LoadImageRequest>>,
-    ) -> Result<EventStream> {
-        missing()
+    /// Whether the loop of this process keeps stored status fresh.
+    fn is_live(&self) -> bool {
+        self.live.load(Ordering::Acquire)
     }
 }

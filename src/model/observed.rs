@@ -94,6 +94,13 @@ pub struct ObservedNetwork {
     pub bridge: bool,
 }
 
+impl ObservedNetwork {
+    /// Nothing has to be made before a cell can be attached.
+    pub fn ready(&self) -> bool {
+        self.conflist.is_some() && self.bridge
+    }
+}
+
 /// A realm, space or stack as found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObservedScope {
@@ -116,6 +123,8 @@ pub struct ObservedCell {
     pub cgroup: bool,
     /// Cgroups of containers that exist, by container id.
     pub container_cgroups: BTreeSet<Name>,
+    /// Containers whose cgroup has other limits than wanted.
+    pub limits_differ: BTreeSet<Name>,
     /// Pins and CNI state.
     pub sandbox: ObservedSandbox,
     /// Records owned by this cell, by container id.

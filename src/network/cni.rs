@@ -116,6 +116,14 @@ impl Inner {
 
 #[async_trait]
 impl Network for Cni {
+    fn plugins(&self) -> Result<String> {
+        let found: Vec<String> = conflist::GENERATED_PLUGINS
+            .iter()
+            .map(|plugin| Ok(self.inner.plugins.find(plugin)?.display().to_string()))
+            .collect::<Result<_>>()?;
+        Ok(found.join(", "))
+    }
+
     async fn allocate_subnet(&self, pool: Ipv4Net, used: &[Ipv4Net]) -> Result<Ipv4Net> {
         let used = used.to_vec();
         self.blocking(move |_| subnet::allocate(pool, &used)).await

@@ -151,6 +151,9 @@ impl Conflist {
     }
 }
 
+/// Plugins that a generated chain executes.
+pub(super) const GENERATED_PLUGINS: [&str; 2] = ["bridge", "host-local"];
+
 /// The chain of a space that brings none: a bridge with addresses from
 /// `host-local`. Address translation is kukeon's own (see `firewall`), because
 /// the plugin's costs more than the rest of it and leaves chains behind.

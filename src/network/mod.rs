@@ -65,6 +65,9 @@ pub trait Network: Send + Sync + 'static {
     /// CNI GC where every plugin offers it (spec 1.1): keeps only `cells`.
     async fn collect(&self, network: &SpaceNetwork, cells: &[CellRef]) -> Result<()>;
 
+    /// Where the plugins of generated chains were found, for people.
+    /// [`Error::PluginNotFound`] when one is missing.
+    fn plugins(&self) -> Result<String>;
     /// Sandboxes of this instance that exist on the host, for sweeps.
     async fn sandboxes(&self) -> Result<Vec<CellRef>>;
     /// Removes what the instance shares: pin directory, mounts. Called by uninstall.

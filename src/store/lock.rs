@@ -105,12 +105,12 @@ impl Store {
             } else {
                 LockMode::Shared
             };
-            match self.level(&object, mode, until).await? {
+            match self.level(&lock_name(&object), mode, until).await? {
                 Some(level) => guard.levels.push(level),
                 None => {
                     return Err(Error::LockTimeout {
                         object: object.to_string(),
-                        holders: self.holders(&object),
+                        holders: self.holders(&lock_name(&object)),
                         waited_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
                     });
                 }
@@ -119,15 +119,28 @@ impl Store {
         Ok(guard)
     }
 
+    /// Takes the lock of the address pool: subnets are given out one at a time,
+    /// whatever realm they are for.
+    pub async fn lock_pool(&self, deadline: Duration) -> Result<LockGuard> {
+        let start = Instant::now();
+        match self
+            .level(POOL, LockMode::Exclusive, start + deadline)
+            .await?
+        {
+            Some(level) => Ok(LockGuard {
+                levels: vec![level],
+            }),
+            None => Err(Error::LockTimeout {
+                object: "the address pool".to_owned(),
+                holders: self.holders(POOL),
+                waited_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+            }),
+        }
+    }
+
     /// One level; none when the time is over.
-    async fn level(
-        &self,
-        object: &ObjectRef,
-        mode: LockMode,
-        until: Instant,
-    ) -> Result<Option<Level>> {
-        let name = lock_name(object);
-        let lock = self.inner.locks.get(&name);
+    async fn level(&self, name: &str, mode: LockMode, until: Instant) -> Result<Option<Level>> {
+        let lock = self.inner.locks.get(name);
         let task = async {
             match mode {
                 LockMode::Shared => TaskGuard::Shared {
@@ -141,8 +154,8 @@ impl Store {
         let Ok(task) = tokio::time::timeout_at(until, task).await else {
             return Ok(None);
         };
-        let path = self.inner.root.join(&name);
-        let file = self.inner.root.lock_file(&name)?;
+        let path = self.inner.root.join(name);
+        let file = self.inner.root.lock_file(name)?;
         let failed = |e| Error::io(&path, "lock", e);
         let gate = |kind| try_gate(&file, kind);
         let gate_kind = match mode {
@@ -166,8 +179,8 @@ impl Store {
     }
 
     /// Processes that hold the file lock, as far as /proc/locks (proc(5)) tells.
-    fn holders(&self, object: &ObjectRef) -> Vec<u32> {
-        let Ok(Some(stat)) = self.inner.root.stat(&lock_name(object)) else {
+    fn holders(&self, name: &str) -> Vec<u32> {
+        let Ok(Some(stat)) = self.inner.root.stat(name) else {
             return Vec::new();
         };
         let (major, minor) = (
@@ -223,6 +236,9 @@ fn try_gate(file: &OwnedFd, kind: libc::c_int) -> Result<bool, Errno> {
         Err(e) => Err(Errno::from_raw_os_error(e as i32)),
     }
 }
+
+/// Lock of the address pool; `_` is in no name.
+const POOL: &str = ".locks/_pool";
 
 /// The object and those above it, the highest first.
 fn branch(at: &ObjectRef) -> Vec<ObjectRef> {

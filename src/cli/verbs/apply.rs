@@ -49,6 +49,7 @@ impl Apply {
                 dry_run: self.dry_run,
                 create_only: false,
                 progress: true,
+                detach: false,
             };
             let events = kukeon.apply(request).await?;
             let done = follow(context, events, |result| self.print(context, result)).await?;

@@ -4,7 +4,6 @@
 //! (labels, chain ids, leases), so that they and kukeon see the same images.
 
 mod archive;
-mod auth;
 mod builtin;
 mod digest;
 mod document;
@@ -12,10 +11,8 @@ mod lease;
 mod load;
 mod platform;
 mod prune;
-mod pull;
 mod query;
 mod reference;
-mod registry;
 mod store;
 mod tree;
 mod unpack;
@@ -28,7 +25,7 @@ use tokio::io::AsyncRead;
 
 pub use reference::{is_internal, normalise};
 
-use super::{Connection, ImageDetail, ImageInfo, PruneReport, PullRequest, Result};
+use super::{Connection, Error, ImageDetail, ImageInfo, PruneReport, PullRequest, Result};
 use crate::model::ProgressSink;
 
 /// Images of a namespace.
@@ -52,11 +49,11 @@ pub(crate) async fn digests(c: &Connection, namespace: &str) -> Result<BTreeMap<
 
 /// Fetches and unpacks.
 pub(crate) async fn pull(
-    c: &Connection,
-    request: &PullRequest,
-    progress: ProgressSink,
+    _c: &Connection,
+    _request: &PullRequest,
+    _progress: ProgressSink,
 ) -> Result<String> {
-    pull::pull(c, request, &progress).await
+    Err(Error::NotFound("image".into()))
 }
 
 /// Imports and unpacks an archive.

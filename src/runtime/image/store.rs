@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use containerd_client::services::v1::content_client::ContentClient;
 use containerd_client::services::v1::images_client::ImagesClient;
 use containerd_client::services::v1::{
-    AbortRequest, CreateImageRequest, DeleteImageRequest, GetImageRequest, Image, Info,
-    InfoRequest, ListImagesRequest, ReadContentRequest, UpdateImageRequest, UpdateRequest,
+    AbortRequest, CreateImageRequest, GetImageRequest, Image, Info, InfoRequest, ListImagesRequest,
+    ReadContentRequest, UpdateImageRequest, UpdateRequest,
 };
 use containerd_client::tonic::transport::Channel;
 use containerd_client::tonic::{Code, Request, Status};
@@ -61,17 +61,9 @@ impl Store {
         self.lease.as_deref()
     }
 
-    /// Wraps a message with namespace and lease, with the ordinary deadline.
+    /// Wraps a message with namespace and lease.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
-        self.under_lease(self.connection.call(&self.namespace, message))
-    }
-
-    /// The same for what may rightly take long: streams, unpacking, collecting.
-    pub(crate) fn patient<T>(&self, message: T) -> Request<T> {
-        self.under_lease(self.connection.request(&self.namespace, message))
-    }
-
-    fn under_lease<T>(&self, mut request: Request<T>) -> Request<T> {
+        let mut request = self.connection.request(&self.namespace, message);
         // Lease ids are ours and ASCII.
         if let Some(value) = self.lease.as_ref().and_then(|id| id.parse().ok()) {
             request.metadata_mut().insert("containerd-lease", value);
@@ -99,7 +91,16 @@ impl Store {
         match status.code() {
             Code::NotFound => Error::NotFound(what),
             Code::AlreadyExists => Error::Exists(what),
-            _ => self.connection.error(what, status),
+            // containerd itself answers Unavailable only for a locked write,
+            // which the writer deals with: the rest is the connection.
+            Code::Unavailable | Code::Cancelled => Error::Unreachable {
+                socket: self.connection.socket.display().to_string(),
+                cause: message.to_owned(),
+            },
+            _ => Error::Other {
+                what,
+                cause: message.to_owned(),
+            },
         }
     }
 
@@ -118,7 +119,7 @@ impl Store {
     /// A whole document; never more than [`MAX_DOCUMENT`] bytes.
     pub(crate) async fn document(&self, digest: &str) -> Result<Vec<u8>> {
         let what = || format!("blob {digest}");
-        let request = self.patient(ReadContentRequest {
+        let request = self.request(ReadContentRequest {
             digest: digest.to_owned(),
             offset: 0,
             size: 0,
@@ -253,7 +254,7 @@ impl Store {
 
     /// Removes a name; false when it was not there.
     pub(crate) async fn delete_image(&self, name: &str, sync: bool) -> Result<bool> {
-        let request = self.patient(DeleteImageRequest {
+        let request = self.request(containerd_client::services::v1::DeleteImageRequest {
             name: name.to_owned(),
             sync,
             target: None,

@@ -1,0 +1,264 @@
+//! `delete`: children first, then the object; nothing of it is left on the host.
+
+use super::Controller;
+use super::apply::meta_mut;
+use super::errors::not_found;
+use super::execute::container_not_found;
+use super::reconcile::LOCK_WAIT;
+use super::stream::{Emitter, failure_for, or_default, result_for};
+use crate::api::{Code, Error, Result, v1};
+use crate::apply;
+use crate::model::{AnyObject, CellRef, Name, ObjectRef, RealmRef};
+use crate::store::LockMode;
+
+/// What a request wants gone.
+pub(super) enum DeleteTarget {
+    /// An object that is reconciled on its own.
+    Object(ObjectRef),
+    /// One container of a cell.
+    Container(CellRef, Name),
+}
+
+impl Controller {
+    /// Reads a request: one named object, or the objects of a manifest in
+    /// reverse order of dependency.
+    pub(super) fn delete_targets(request: &v1::DeleteRequest) -> Result<Vec<DeleteTarget>> {
+        if request.kind.is_empty() {
+            let objects = apply::read(&request.source, &request.manifest)?;
+            let mut ordered: Vec<_> = apply::order(objects).into_iter().map(|(_, o)| o).collect();
+            ordered.reverse();
+            return Ok(ordered.into_iter().map(target_of).collect());
+        }
+        let scope = request.scope.clone().unwrap_or_default();
+        let name: Name = request.name.parse()?;
+        let realm = |text: &str| -> Result<RealmRef> {
+            Ok(RealmRef {
+                realm: or_default(text).parse()?,
+            })
+        };
+        let at: ObjectRef = match request.kind.as_str() {
+            "Realm" => RealmRef { realm: name }.into(),
+            "Space" => realm(&scope.realm)?.space(name).into(),
+            "Stack" => realm(&scope.realm)?
+                .space(or_default(&scope.space).parse()?)
+                .stack(name)
+                .into(),
+            "Cell" | "Container" => {
+                let stack = realm(&scope.realm)?
+                    .space(or_default(&scope.space).parse()?)
+                    .stack(or_default(&scope.stack).parse()?);
+                if request.kind == "Container" {
+                    let cell: Name = scope.cell.parse()?;
+                    return Ok(vec![DeleteTarget::Container(stack.cell(cell), name)]);
+                }
+                stack.cell(name).into()
+            }
+            other => {
+                return Err(Error::invalid(
+                    "UnknownKind",
+                    format!("unknown kind {other:?}"),
+                ));
+            }
+        };
+        Ok(vec![DeleteTarget::Object(at)])
+    }
+
+    /// Deletes one after the other and tells each.
+    pub(super) async fn delete_all(
+        &self,
+        targets: Vec<DeleteTarget>,
+        request: &v1::DeleteRequest,
+        emit: &Emitter,
+    ) -> Result<()> {
+        // Without containerd nothing can be removed; say so before anything is marked.
+        self.require_containerd().await?;
+        for target in targets {
+            match target {
+                DeleteTarget::Object(at) => {
+                    let done = self.delete_tree(&at, request, emit).await;
+                    tell(emit, &at, done, request.ignore_not_found)?;
+                }
+                DeleteTarget::Container(at, container) => {
+                    let done = self.delete_container(&at, &container, request, emit).await;
+                    let told: ObjectRef = at.into();
+                    tell(emit, &told, done, request.ignore_not_found)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes an object and, with `cascade`, what lives in it.
+    pub(super) async fn delete_tree(
+        &self,
+        at: &ObjectRef,
+        request: &v1::DeleteRequest,
+        emit: &Emitter,
+    ) -> Result<Vec<String>> {
+        if self.stored(at)?.is_none() {
+            return Err(self.first_missing(at));
+        }
+        let mut steps = Vec::new();
+        if !matches!(at, ObjectRef::Cell(_)) {
+            self.mark_scope(at, request.cascade).await?;
+            for child in self.child_refs(at)? {
+                let below = Box::pin(self.delete_tree(&child, request, emit)).await;
+                match below {
+                    Ok(done) => {
+                        emit.result(v1::ResourceResult {
+                            steps: done,
+                            ..result_for(&child, "deleted")
+                        });
+                    }
+                    // Somebody else was quicker.
+                    Err(error) if error.code == Code::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let _lock = self.store.lock(at, LockMode::Exclusive, LOCK_WAIT).await?;
+        let Some(mut object) = self.stored(at)? else {
+            return Ok(steps);
+        };
+        meta_mut(&mut object)
+            .deletion
+            .get_or_insert_with(jiff::Timestamp::now);
+        self.put(&object)?;
+        let grace = request.grace_seconds.and_then(|g| u32::try_from(g).ok());
+        let outcome = match object {
+            AnyObject::Cell(cell) => {
+                self.reconcile_cell(cell, &self.options(grace), &emit.watch)
+                    .await?
+            }
+            _ => self.reconcile_scope(at, &emit.watch).await?,
+        };
+        if self.store.exists(at)? {
+            return Err(Error::new(
+                Code::Conflict,
+                "ResourceHasDependencies",
+                format!("{at} got new children while it was being deleted"),
+            )
+            .hint("delete it again"));
+        }
+        steps.extend(outcome.steps);
+        Ok(steps)
+    }
+
+    /// Records that a scope shall go, so that nothing new is put into it.
+    async fn mark_scope(&self, at: &ObjectRef, cascade: bool) -> Result<()> {
+        let _lock = self.store.lock(at, LockMode::Exclusive, LOCK_WAIT).await?;
+        let children = self.store.children(at)?;
+        if !cascade && !children.is_empty() {
+            let names: Vec<String> = children.iter().take(5).map(ToString::to_string).collect();
+            let more = children.len().saturating_sub(names.len());
+            let more = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
+            return Err(Error::new(
+                Code::Conflict,
+                "ResourceHasDependencies",
+                format!(
+                    "{at}: resource has child resources ({}): {}{more}",
+                    children.len(),
+                    names.join(", ")
+                ),
+            )
+            .hint("Use --cascade to delete them too"));
+        }
+        if let Some(mut object) = self.stored(at)? {
+            meta_mut(&mut object)
+                .deletion
+                .get_or_insert_with(jiff::Timestamp::now);
+            self.put(&object)?;
+        }
+        Ok(())
+    }
+
+    /// Removes one container from its cell's spec and from the host.
+    async fn delete_container(
+        &self,
+        at: &CellRef,
+        container: &Name,
+        request: &v1::DeleteRequest,
+        emit: &Emitter,
+    ) -> Result<Vec<String>> {
+        self.get_cell(at)?;
+        let object: ObjectRef = at.clone().into();
+        let _lock = self
+            .store
+            .lock(&object, LockMode::Exclusive, LOCK_WAIT)
+            .await?;
+        let mut cell = self.get_cell(at)?;
+        if !cell.spec.containers.iter().any(|c| c.id == *container) {
+            return Err(container_not_found(at, container.as_str()));
+        }
+        if cell.spec.containers.len() == 1 {
+            return Err(Error::new(
+                Code::Conflict,
+                "LastContainer",
+                format!("container {container} is the only one of {at}"),
+            )
+            .hint("delete the cell instead"));
+        }
+        cell.spec.containers.retain(|c| c.id != *container);
+        cell.meta.generation += 1;
+        self.store.put_cell(&cell)?;
+        let grace = request.grace_seconds.and_then(|g| u32::try_from(g).ok());
+        let outcome = self
+            .reconcile_cell(cell, &self.options(grace), &emit.watch)
+            .await?;
+        Ok(outcome.steps)
+    }
+
+    /// The children of a scope in the store.
+    pub(super) fn child_refs(&self, at: &ObjectRef) -> Result<Vec<ObjectRef>> {
+        Ok(match at {
+            ObjectRef::Realm(at) => self.store.spaces(at)?.into_iter().map(Into::into).collect(),
+            ObjectRef::Space(at) => self.store.stacks(at)?.into_iter().map(Into::into).collect(),
+            ObjectRef::Stack(at) => self.store.cells(at)?.into_iter().map(Into::into).collect(),
+            ObjectRef::Cell(_) => Vec::new(),
+        })
+    }
+
+    /// `…NotFound` of the object, or of the first of its parents that is missing.
+    pub(super) fn first_missing(&self, at: &ObjectRef) -> Error {
+        let mut missing = at.clone();
+        while let Some(parent) = missing.parent() {
+            if self.store.exists(&parent).unwrap_or(false) {
+                break;
+            }
+            missing = parent;
+        }
+        not_found(&missing)
+    }
+}
+
+fn target_of(object: AnyObject) -> DeleteTarget {
+    match object {
+        AnyObject::Container(c) => DeleteTarget::Container(c.at, c.spec.id),
+        object => DeleteTarget::Object(object.at()),
+    }
+}
+
+/// A request for one object ends with its error; within many each is told.
+fn tell(
+    emit: &Emitter,
+    at: &ObjectRef,
+    done: Result<Vec<String>>,
+    ignore_not_found: bool,
+) -> Result<()> {
+    match done {
+        Ok(steps) => emit.result(v1::ResourceResult {
+            steps,
+            ..result_for(at, "deleted")
+        }),
+        Err(error) if error.code == Code::NotFound && ignore_not_found => {
+            emit.result(result_for(at, "not found"));
+        }
+        Err(error) if error.code == Code::Cancelled => return Err(error),
+        Err(error) => emit.result(failure_for(at, &error)),
+    }
+    Ok(())
+}

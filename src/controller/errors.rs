@@ -1,0 +1,181 @@
+//! Errors of the rooms below, as the one error of the edge: class, stable
+//! reason, message and what to do.
+
+use crate::api::{Code, Error};
+use crate::model::{NameError, ObjectRef};
+use crate::{cgroup, network, runtime, store};
+
+/// `CellNotFound` and its like.
+pub fn not_found(at: &ObjectRef) -> Error {
+    Error::new(
+        Code::NotFound,
+        format!("{}NotFound", at.kind()),
+        format!("{at} not found"),
+    )
+}
+
+/// The work was cancelled by its caller.
+pub fn cancelled(what: &ObjectRef) -> Error {
+    Error::new(
+        Code::Cancelled,
+        "Cancelled",
+        format!("{what}: cancelled by the caller"),
+    )
+}
+
+impl From<NameError> for Error {
+    fn from(error: NameError) -> Self {
+        Error::invalid("BadName", error.to_string())
+    }
+}
+
+impl From<runtime::Error> for Error {
+    fn from(error: runtime::Error) -> Self {
+        use runtime::Error as E;
+        let message = error.to_string();
+        let (code, reason, hint) = match &error {
+            E::Unreachable { .. } => (
+                Code::Unavailable,
+                "ContainerdUnavailable",
+                "install containerd, or check that its service runs; `kuke status` shows what is missing",
+            ),
+            E::NotFound(_) => (Code::NotFound, "NotFound", ""),
+            E::Exists(_) => (Code::Conflict, "AlreadyExists", ""),
+            E::ImageNotFound(_) => (
+                Code::NotFound,
+                "ImageNotFound",
+                "check the name and tag, or load the image with `kuke image load`",
+            ),
+            E::BadReference(..) => (
+                Code::Invalid,
+                "BadImageReference",
+                "write it as [registry/]name[:tag]",
+            ),
+            E::Platform { .. } => (
+                Code::Unsupported,
+                "PlatformNotFound",
+                "use an image that was built for this machine",
+            ),
+            E::CommandNotFound { .. } => (
+                Code::Failed,
+                "CommandNotFound",
+                "check `command` and `args` against what the image holds",
+            ),
+            E::BadArchive(_) => (
+                Code::Invalid,
+                "BadArchive",
+                "make it with `docker save`, `skopeo copy … oci-archive:` or `podman save`",
+            ),
+            E::Digest { .. } => (
+                Code::Failed,
+                "DigestMismatch",
+                "the data was damaged on its way or at its source; fetch it again",
+            ),
+            E::Registry { .. } => (
+                Code::Unavailable,
+                "RegistryUnavailable",
+                "check the network and the registry, then repeat; finished parts are kept",
+            ),
+            E::Unauthorized { .. } => (
+                Code::Permission,
+                "RegistryUnauthorized",
+                "put a login for that registry into the realm's `registryCredentials`",
+            ),
+            E::Spec { .. } => (Code::Invalid, "BadContainerSpec", ""),
+            E::Storage(_) => (
+                Code::Exhausted,
+                "StorageFull",
+                "free space on the data volume or mount it writable",
+            ),
+            E::InUse(_) => (Code::Conflict, "InUse", "delete what uses it first"),
+            E::Other { .. } => (Code::Failed, "RuntimeFailed", ""),
+        };
+        Error::new(code, reason, message).hint(hint)
+    }
+}
+
+impl From<network::Error> for Error {
+    fn from(error: network::Error) -> Self {
+        use network::Error as E;
+        let message = error.to_string();
+        let (code, reason, hint) = match &error {
+            E::PoolExhausted { .. } => (
+                Code::Exhausted,
+                "AddressPoolExhausted",
+                "delete spaces that are not needed, or set a larger podSubnetCIDR",
+            ),
+            E::AddressesExhausted { .. } => (
+                Code::Exhausted,
+                "AddressesExhausted",
+                "delete cells of this space or use a further space",
+            ),
+            E::PluginNotFound { .. } => (
+                Code::Unsupported,
+                "CniPluginNotFound",
+                "install the CNI plugins (Debian: containernetworking-plugins)",
+            ),
+            E::BadConfig { .. } => (Code::Invalid, "BadCniConfig", ""),
+            E::NotFound(_) => (Code::NotFound, "NetworkNotFound", ""),
+            _ => (Code::Failed, "NetworkFailed", ""),
+        };
+        Error::new(code, reason, message).hint(hint)
+    }
+}
+
+impl From<cgroup::Error> for Error {
+    fn from(error: cgroup::Error) -> Self {
+        use cgroup::Error as E;
+        let message = error.to_string();
+        let (code, reason, hint) = match &error {
+            E::NotMounted => (
+                Code::Unsupported,
+                "CgroupUnavailable",
+                "mount cgroup2 (kernel 5.14 or newer is advised)",
+            ),
+            E::MissingController { .. } => (
+                Code::Unsupported,
+                "ControllerMissing",
+                "remove the limit, or boot with that controller on cgroup v2 (systemd.unified_cgroup_hierarchy=1)",
+            ),
+            _ => (Code::Failed, "CgroupFailed", ""),
+        };
+        Error::new(code, reason, message).hint(hint)
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        use store::Error as E;
+        let message = error.to_string();
+        let (code, reason, hint) = match &error {
+            E::ReadOnly { .. } => (
+                Code::Exhausted,
+                "StorageReadOnly",
+                "remount the file system writable, or choose another --run-path",
+            ),
+            E::Full { .. } => (
+                Code::Exhausted,
+                "StorageFull",
+                "free space on that file system",
+            ),
+            E::LockTimeout { .. } => (
+                Code::Timeout,
+                "LockTimeout",
+                "another kuke or kukeond works on it; try again",
+            ),
+            E::HasChildren { .. } => (
+                Code::Conflict,
+                "ResourceHasDependencies",
+                "use --cascade to delete its children too",
+            ),
+            E::InstanceMismatch { .. } => (Code::Conflict, "InstanceMismatch", ""),
+            E::Corrupt { .. } => (
+                Code::Failed,
+                "StoreCorrupt",
+                "repair or remove that file; nothing else depends on its exact bytes",
+            ),
+            _ => (Code::Failed, "StoreFailed", ""),
+        };
+        Error::new(code, reason, message).hint(hint)
+    }
+}

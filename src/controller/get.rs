@@ -1,0 +1,175 @@
+//! `get`: one object or a list. The daemon answers from the store, whose status
+//! its loop keeps fresh; without a loop the cells are observed first.
+
+use futures::StreamExt;
+
+use super::Controller;
+use super::apply::to_external;
+use super::errors::not_found;
+use super::execute::container_not_found;
+use super::stream::{cell_ref, or_default};
+use crate::api::selector::Selector;
+use crate::api::v1::{self, object};
+use crate::api::{Error, Result};
+use crate::model::{AnyObject, Cell, CellRef, Name, ObjectRef, RealmRef, SpaceRef, StackRef};
+use crate::scheme;
+
+/// How many cells are observed side by side.
+const WIDTH: usize = 8;
+
+impl Controller {
+    pub(super) async fn find(&self, request: &v1::GetRequest) -> Result<v1::GetResponse> {
+        let selector = request.selector.parse::<Selector>()?;
+        let scope = request.scope.clone().unwrap_or_default();
+        let mut objects = match request.kind.as_str() {
+            "Realm" | "Space" | "Stack" => self.find_scopes(request, &scope)?,
+            "Cell" => {
+                let cells = self.find_cells(&request.name, &scope).await?;
+                cells.into_iter().map(AnyObject::Cell).collect()
+            }
+            "Container" => return self.find_containers(request, &scope, &selector).await,
+            other => {
+                return Err(
+                    Error::invalid("UnknownKind", format!("unknown kind {other:?}"))
+                        .hint("kinds are Realm, Space, Stack, Cell and Container"),
+                );
+            }
+        };
+        objects.retain(|o| selector.matches(&o.meta().labels));
+        Ok(v1::GetResponse {
+            objects: objects.iter().filter_map(to_external).collect(),
+        })
+    }
+
+    fn find_scopes(&self, request: &v1::GetRequest, scope: &v1::Scope) -> Result<Vec<AnyObject>> {
+        if !request.name.is_empty() {
+            let name: Name = request.name.parse()?;
+            let at: ObjectRef = match request.kind.as_str() {
+                "Realm" => RealmRef { realm: name }.into(),
+                "Space" => SpaceRef {
+                    realm: or_default(&scope.realm).parse()?,
+                    space: name,
+                }
+                .into(),
+                _ => StackRef {
+                    realm: or_default(&scope.realm).parse()?,
+                    space: or_default(&scope.space).parse()?,
+                    stack: name,
+                }
+                .into(),
+            };
+            return match self.stored(&at)? {
+                Some(object) => Ok(vec![object]),
+                None => Err(self.first_missing(&at)),
+            };
+        }
+        let refs: Vec<ObjectRef> = match request.kind.as_str() {
+            "Realm" => self.store.realms()?.into_iter().map(Into::into).collect(),
+            "Space" => self.spaces_in(scope)?.into_iter().map(Into::into).collect(),
+            _ => self.stacks_in(scope)?.into_iter().map(Into::into).collect(),
+        };
+        let mut found = Vec::new();
+        for at in refs {
+            found.extend(self.stored(&at)?);
+        }
+        Ok(found)
+    }
+
+    fn spaces_in(&self, scope: &v1::Scope) -> Result<Vec<SpaceRef>> {
+        let mut found = Vec::new();
+        for realm in self.store.realms()? {
+            if wanted(&scope.realm, &realm.realm) {
+                found.extend(self.store.spaces(&realm)?);
+            }
+        }
+        found.retain(|at| wanted(&scope.space, &at.space));
+        Ok(found)
+    }
+
+    fn stacks_in(&self, scope: &v1::Scope) -> Result<Vec<StackRef>> {
+        let mut found = Vec::new();
+        for space in self.spaces_in(scope)? {
+            found.extend(self.store.stacks(&space)?);
+        }
+        found.retain(|at| wanted(&scope.stack, &at.stack));
+        Ok(found)
+    }
+
+    fn cells_in(&self, scope: &v1::Scope) -> Result<Vec<CellRef>> {
+        let mut found = Vec::new();
+        for stack in self.stacks_in(scope)? {
+            found.extend(self.store.cells(&stack)?);
+        }
+        found.retain(|at| wanted(&scope.cell, &at.cell));
+        Ok(found)
+    }
+
+    async fn find_cells(&self, name: &str, scope: &v1::Scope) -> Result<Vec<Cell>> {
+        let refs = if name.is_empty() {
+            self.cells_in(scope)?
+        } else {
+            let at = cell_ref(name, Some(scope))?;
+            self.get_cell(&at)?;
+            vec![at]
+        };
+        if self.is_live() {
+            let mut cells = Vec::new();
+            for at in &refs {
+                cells.extend(self.store.cell(at)?);
+            }
+            return Ok(cells);
+        }
+        let fresh = futures::stream::iter(refs)
+            .map(|at| async move {
+                match self.refresh_cell(&at).await {
+                    Ok(cell) => Ok(Some(cell)),
+                    // Without containerd the stored status is all there is.
+                    Err(_) => Ok(self.store.cell(&at)?),
+                }
+            })
+            .buffered(WIDTH)
+            .collect::<Vec<Result<Option<Cell>>>>()
+            .await;
+        fresh.into_iter().filter_map(Result::transpose).collect()
+    }
+
+    async fn find_containers(
+        &self,
+        request: &v1::GetRequest,
+        scope: &v1::Scope,
+        selector: &Selector,
+    ) -> Result<v1::GetResponse> {
+        let cells = if request.name.is_empty() {
+            self.find_cells("", scope).await?
+        } else {
+            self.find_cells(&scope.cell, scope).await?
+        };
+        let mut objects = Vec::new();
+        for cell in &cells {
+            if !selector.matches(&cell.meta.labels) {
+                continue;
+            }
+            for spec in &cell.spec.containers {
+                if !wanted(&request.name, &spec.id) {
+                    continue;
+                }
+                if let Some(container) = scheme::container_to_external(cell, &spec.id) {
+                    objects.push(v1::Object {
+                        object: Some(object::Object::Container(container)),
+                    });
+                }
+            }
+        }
+        if objects.is_empty() && !request.name.is_empty() {
+            return Err(match cells.first() {
+                Some(cell) => container_not_found(&cell.at, &request.name),
+                None => not_found(&cell_ref(&scope.cell, Some(scope))?.into()),
+            });
+        }
+        Ok(v1::GetResponse { objects })
+    }
+}
+
+fn wanted(filter: &str, name: &Name) -> bool {
+    filter.is_empty() || *name == *filter
+}

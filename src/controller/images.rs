@@ -1,0 +1,167 @@
+//! Image calls.
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use super::Controller;
+use super::stream::{Emitter, or_default};
+use crate::api::{Code, Error, Result, v1};
+use crate::model::{Realm, RealmRef};
+use crate::runtime::{ImageInfo, PullRequest};
+
+/// Bytes of an archive that may wait between socket and content store.
+const PIPE: usize = 1 << 20;
+
+impl Controller {
+    fn image_realm(&self, realm: &str) -> Result<Realm> {
+        self.get_realm(&RealmRef {
+            realm: or_default(realm).parse()?,
+        })
+    }
+
+    /// containerd namespace of a realm named in a request.
+    pub(super) fn image_namespace(&self, realm: &str) -> Result<String> {
+        Ok(self.settings.namespace(&self.image_realm(realm)?))
+    }
+
+    pub(super) async fn images_of(
+        &self,
+        request: &v1::ListImagesRequest,
+    ) -> Result<v1::ListImagesResponse> {
+        let realms = if request.realm.is_empty() {
+            self.store.realms()?
+        } else {
+            vec![self.image_realm(&request.realm)?.at]
+        };
+        let runtime = &self.runtime;
+        let mut images = Vec::new();
+        for at in realms {
+            let Some(realm) = self.store.realm(&at)? else {
+                continue;
+            };
+            let namespace = self.settings.namespace(&realm);
+            let mut found = runtime.images(&namespace).await?;
+            found.sort_by(|a, b| a.name.cmp(&b.name));
+            images.extend(found.into_iter().map(|i| external(i, &realm, &namespace)));
+        }
+        Ok(v1::ListImagesResponse { images })
+    }
+
+    pub(super) async fn image_of(
+        &self,
+        request: &v1::InspectImageRequest,
+    ) -> Result<v1::InspectImageResponse> {
+        let realm = self.image_realm(&request.realm)?;
+        let namespace = self.settings.namespace(&realm);
+        let detail = self.runtime.image(&namespace, &request.name).await?;
+        Ok(v1::InspectImageResponse {
+            image: Some(external(detail.info, &realm, &namespace)),
+            manifest: detail.manifest,
+            config: detail.config,
+            chain_id: detail.chain_id,
+        })
+    }
+
+    pub(super) async fn fetch_image(
+        &self,
+        request: &v1::PullImageRequest,
+        emit: &Emitter,
+    ) -> Result<()> {
+        let realm = self.image_realm(&request.realm)?;
+        let pull = PullRequest {
+            namespace: self.settings.namespace(&realm),
+            reference: request.name.clone(),
+            platform: Some(request.platform.clone()).filter(|p| !p.is_empty()),
+            credentials: realm.spec.credentials.clone(),
+        };
+        let runtime = &self.runtime;
+        let name = tokio::select! {
+            name = runtime.pull_image(&pull, emit.watch.progress.clone()) => name?,
+            () = emit.watch.cancel.cancelled() => return Err(cancelled("pull")),
+        };
+        emit.result(image_result(&name, &realm, "pulled"));
+        Ok(())
+    }
+
+    pub(super) async fn import_image(
+        &self,
+        mut input: BoxStream<'static, Result<v1::LoadImageRequest>>,
+        emit: &Emitter,
+    ) -> Result<()> {
+        let first = match input.next().await {
+            Some(first) => first?,
+            None => {
+                return Err(Error::invalid(
+                    "EmptyRequest",
+                    "image load: no data was sent",
+                ));
+            }
+        };
+        let realm = self.image_realm(&first.realm)?;
+        let namespace = self.settings.namespace(&realm);
+        let (reader, mut writer) = tokio::io::duplex(PIPE);
+        // The archive is passed on as it comes; a broken sender ends the pipe
+        // with an error that the importer turns into its own.
+        let feed = async move {
+            use tokio::io::AsyncWriteExt;
+            let mut next = Some(Ok(first));
+            while let Some(part) = next {
+                if writer.write_all(&part?.data).await.is_err() {
+                    break; // The importer has seen enough.
+                }
+                next = input.next().await;
+            }
+            drop(writer);
+            Ok::<_, Error>(())
+        };
+        let runtime = &self.runtime;
+        let progress = emit.watch.progress.clone();
+        let load = runtime.load_image(&namespace, Box::new(reader), progress);
+        let names = tokio::select! {
+            (fed, loaded) = async { tokio::join!(feed, load) } => {
+                // When the sender failed, that is the cause of a torn archive.
+                fed?;
+                loaded?
+            }
+            () = emit.watch.cancel.cancelled() => return Err(cancelled("image load")),
+        };
+        for name in names {
+            emit.result(image_result(&name, &realm, "loaded"));
+        }
+        Ok(())
+    }
+}
+
+fn cancelled(what: &str) -> Error {
+    Error::new(
+        Code::Cancelled,
+        "Cancelled",
+        format!("{what}: cancelled by the caller"),
+    )
+}
+
+fn image_result(name: &str, realm: &Realm, action: &str) -> v1::ResourceResult {
+    v1::ResourceResult {
+        kind: "Image".to_owned(),
+        name: name.to_owned(),
+        scope: Some(v1::Scope {
+            realm: realm.at.realm.to_string(),
+            ..v1::Scope::default()
+        }),
+        action: action.to_owned(),
+        ..v1::ResourceResult::default()
+    }
+}
+
+fn external(info: ImageInfo, realm: &Realm, namespace: &str) -> v1::Image {
+    v1::Image {
+        name: info.name,
+        realm: realm.at.realm.to_string(),
+        namespace: namespace.to_owned(),
+        digest: info.digest,
+        media_type: info.media_type,
+        size: i64::try_from(info.size).unwrap_or(i64::MAX),
+        created_at: info.created_at,
+        labels: info.labels,
+    }
+}

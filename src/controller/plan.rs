@@ -1,0 +1,457 @@
+//! `plan`: what has to be done to get from what is observed to what is wanted.
+//!
+//! Pure: no I/O, no clock (the time is part of the observation), no randomness.
+//! Creation, update, restart, repair and deletion are all this one function.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::status::ended;
+use super::step::{Plan, Step};
+use crate::apply::spec_hash;
+use crate::model::{
+    Cell, ContainerSpec, ContainerStatus, Meta, Name, ObservedCell, ObservedContainer,
+    ObservedScope, PullPolicy, Resources, RestartPolicy, RunState, TaskExit, TaskState, label,
+};
+use crate::runtime::image::normalise;
+
+/// Seconds between SIGTERM and SIGKILL where the manifest does not say.
+pub const DEFAULT_GRACE: u32 = 10;
+/// Longest pause before a restart, in seconds.
+const MAX_BACKOFF: u64 = 300;
+/// A run of this many seconds makes earlier failures forgotten.
+const RESET_AFTER: i64 = 600;
+/// Restarts in a row that `on-failure` makes where the manifest does not say.
+const DEFAULT_RETRIES: u32 = 5;
+
+/// What a caller may choose for one execution.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Seconds between SIGTERM and SIGKILL instead of each container's own.
+    pub grace: Option<u32>,
+    /// Limit for containers that state none, in bytes.
+    pub default_memory: Option<u64>,
+}
+
+/// What shall be with one container now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It shall run; `true` when a restart policy says so.
+    Run(bool),
+    /// It waits for its restart until then.
+    Wait(Timestamp),
+    /// It has ended and stays so.
+    Done,
+    /// It shall not run.
+    Down,
+}
+
+/// Steps for a realm, and for the part that every scope has.
+pub fn plan_realm(meta: &Meta, observed: &ObservedScope) -> Plan {
+    let mut plan = Plan::default();
+    if meta.deletion.is_some() {
+        plan.step_if(observed.namespace, Step::RemoveNamespace);
+        plan.step_if(observed.cgroup, Step::RemoveCgroup);
+        plan.step_if(true, Step::RemoveDocument);
+    } else {
+        plan.stage(vec![
+            lane_if(!observed.namespace, Step::EnsureNamespace),
+            lane_if(!observed.cgroup, Step::EnsureCgroup),
+        ]);
+    }
+    plan
+}
+
+/// Steps for a space.
+pub fn plan_space(meta: &Meta, observed: &ObservedScope) -> Plan {
+    let mut plan = Plan::default();
+    if meta.deletion.is_some() {
+        // Removal is cheap and exact, so it is not made to depend on what was seen.
+        plan.step_if(true, Step::RemoveNetwork);
+        plan.step_if(observed.cgroup, Step::RemoveCgroup);
+        plan.step_if(true, Step::RemoveDocument);
+    } else {
+        plan.stage(vec![
+            lane_if(!observed.network.ready(), Step::EnsureNetwork),
+            lane_if(!observed.cgroup, Step::EnsureCgroup),
+        ]);
+    }
+    plan
+}
+
+/// Steps for a stack.
+pub fn plan_stack(meta: &Meta, observed: &ObservedScope) -> Plan {
+    let mut plan = Plan::default();
+    if meta.deletion.is_some() {
+        plan.step_if(observed.cgroup, Step::RemoveCgroup);
+        plan.step_if(true, Step::RemoveDocument);
+    } else {
+        plan.step_if(!observed.cgroup, Step::EnsureCgroup);
+    }
+    plan
+}
+
+fn lane_if(wanted: bool, step: Step) -> Vec<Step> {
+    if wanted { vec![step] } else { Vec::new() }
+}
+
+/// Steps for a cell and its containers.
+pub fn plan_cell(cell: &Cell, observed: &ObservedCell, options: &Options) -> Plan {
+    if cell.meta.deletion.is_some() {
+        return plan_deletion(cell, observed, options);
+    }
+    let verdicts = verdicts(cell, observed);
+    let runs = |v: &Verdict| matches!(v, Verdict::Run(_));
+    let any_runs = verdicts.iter().any(|(_, v)| runs(v));
+    let keep_sandbox = any_runs || verdicts.iter().any(|(_, v)| matches!(v, Verdict::Wait(_)));
+    // Tasks that joined namespaces which are no longer pinned cannot be kept:
+    // containers started later would land in other namespaces.
+    let rebuild = any_runs && !observed.sandbox.pinned;
+
+    let mut plan = Plan::default();
+    let mut down = Vec::new();
+    let mut up = Vec::new();
+    let mut start = Vec::new();
+    let mut pulls = Vec::new();
+
+    for (spec, verdict) in &verdicts {
+        let record = observed.containers.get(&spec.id);
+        if !runs(verdict) {
+            down.push(take_down(spec, record, options, cell, rebuild));
+            continue;
+        }
+        let work = bring_up(cell, spec, record, observed, options, rebuild);
+        if work.starts && *verdict == Verdict::Run(true) {
+            plan.restarts.push(spec.id.clone());
+        }
+        pulls.push(work.pull);
+        down.push(work.down);
+        up.push(work.up);
+        if work.starts {
+            start.push(vec![Step::StartTask {
+                container: spec.id.clone(),
+            }]);
+        }
+    }
+    for (name, record) in strangers(cell, observed) {
+        let mut lane = stop(name, record, options.grace.unwrap_or(DEFAULT_GRACE));
+        lane.push(Step::RemoveContainer {
+            container: name.clone(),
+            id: record.id.clone(),
+        });
+        lane.push(Step::RemoveLog {
+            container: name.clone(),
+        });
+        down.push(lane);
+    }
+
+    plan.stage(unique(pulls));
+    plan.stage(down);
+    let host_network = cell.host_network();
+    if keep_sandbox && !rebuild {
+        let attach = any_runs && !host_network && !observed.sandbox.attached;
+        let stale = attach && observed.sandbox.attachment.is_some();
+        plan.step_if(stale, Step::DetachNetwork);
+        plan.stage(vec![lane_if(
+            any_runs && !observed.cgroup,
+            Step::EnsureCgroup,
+        )]);
+        finish(&mut plan, attach, up, start);
+    } else if rebuild {
+        plan.step_if(observed.sandbox.attachment.is_some(), Step::DetachNetwork);
+        plan.stage(vec![
+            lane_if(!observed.cgroup, Step::EnsureCgroup),
+            vec![Step::CreateSandbox, Step::WriteHostFiles],
+        ]);
+        finish(&mut plan, !host_network, up, start);
+    } else {
+        plan.step_if(observed.sandbox.attachment.is_some(), Step::DetachNetwork);
+        plan.step_if(observed.sandbox.exists, Step::RemoveSandbox);
+    }
+    plan
+}
+
+/// ADD runs beside the creation of containers and tasks; nothing is started
+/// before both are done.
+fn finish(plan: &mut Plan, attach: bool, up: Vec<Vec<Step>>, start: Vec<Vec<Step>>) {
+    let mut lanes = up;
+    if attach {
+        lanes.insert(0, vec![Step::AttachNetwork, Step::WriteHostFiles]);
+    }
+    plan.stage(lanes);
+    plan.stage(start);
+}
+
+fn plan_deletion(cell: &Cell, observed: &ObservedCell, options: &Options) -> Plan {
+    let mut plan = Plan::default();
+    let lanes = observed.containers.iter().map(|(name, record)| {
+        let spec = cell.spec.containers.iter().find(|c| c.id == *name);
+        let mut lane = stop(name, record, grace(spec, options));
+        lane.push(Step::RemoveContainer {
+            container: name.clone(),
+            id: record.id.clone(),
+        });
+        lane
+    });
+    plan.stage(lanes.collect());
+    plan.step_if(observed.sandbox.attachment.is_some(), Step::DetachNetwork);
+    plan.step_if(observed.sandbox.exists, Step::RemoveSandbox);
+    plan.step_if(observed.cgroup, Step::RemoveCgroup);
+    plan.step_if(true, Step::RemoveDocument);
+    plan
+}
+
+/// What shall be with every container, in spec order.
+pub fn verdicts<'a>(cell: &'a Cell, observed: &ObservedCell) -> Vec<(&'a ContainerSpec, Verdict)> {
+    let own = |spec: &ContainerSpec| verdict(cell, spec, observed);
+    let root_done = cell
+        .spec
+        .containers
+        .iter()
+        .any(|spec| spec.root && own(spec) == Verdict::Done);
+    let all = cell.spec.containers.iter();
+    all.map(|spec| match own(spec) {
+        // The root's end is the cell's end; the others go down with it.
+        Verdict::Run(_) | Verdict::Wait(_) if root_done => (spec, Verdict::Down),
+        verdict => (spec, verdict),
+    })
+    .collect()
+}
+
+fn verdict(cell: &Cell, spec: &ContainerSpec, observed: &ObservedCell) -> Verdict {
+    if cell.spec.run_state == RunState::Stopped {
+        return Verdict::Down;
+    }
+    let status = cell.status.containers.iter().find(|s| s.name == spec.id);
+    let record = observed.containers.get(&spec.id);
+    if let Some(TaskState::Created | TaskState::Running | TaskState::Paused) =
+        record.and_then(|r| r.task).map(|t| t.state)
+    {
+        return Verdict::Run(false);
+    }
+    match ended(cell.spec.run_generation, status, record) {
+        None => Verdict::Run(false),
+        Some(exit) => after_exit(spec, status, exit, observed.now),
+    }
+}
+
+/// What the restart policy says after an exit.
+fn after_exit(
+    spec: &ContainerSpec,
+    status: Option<&ContainerStatus>,
+    exit: TaskExit,
+    now: Timestamp,
+) -> Verdict {
+    let count = status.map_or(0, |s| failures_in_a_row(s, exit));
+    match spec.restart_policy {
+        RestartPolicy::Never => return Verdict::Done,
+        RestartPolicy::OnFailure => {
+            let limit = spec.restart_max_retries.unwrap_or(DEFAULT_RETRIES);
+            if exit.code == 0 || count >= limit {
+                return Verdict::Done;
+            }
+        }
+        RestartPolicy::Always => {}
+    }
+    let due = exit
+        .at
+        .as_millisecond()
+        .saturating_add(backoff_ms(spec, count));
+    if now.as_millisecond() >= due {
+        Verdict::Run(true)
+    } else {
+        Verdict::Wait(Timestamp::from_millisecond(due).unwrap_or(now))
+    }
+}
+
+/// Restarts since the last run that was long enough to count as good.
+pub fn failures_in_a_row(status: &ContainerStatus, exit: TaskExit) -> u32 {
+    let ran_long = status
+        .started_at
+        .is_some_and(|started| exit.at.as_second() - started.as_second() >= RESET_AFTER);
+    if ran_long { 0 } else { status.restart_count }
+}
+
+/// Exponential pause with a spread of ±10 % that depends only on the container
+/// and the count, so that `plan` stays pure and neighbours don't start in step.
+fn backoff_ms(spec: &ContainerSpec, count: u32) -> i64 {
+    let base = u64::from(spec.restart_backoff_seconds.unwrap_or(1)) * 1000;
+    let full = base
+        .saturating_mul(1 << count.min(20))
+        .min(MAX_BACKOFF * 1000);
+    let seed = spec.id.as_str().bytes().fold(u64::from(count) + 1, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let spread = full / 5;
+    let jittered = full - spread / 2 + if spread == 0 { 0 } else { seed % spread };
+    i64::try_from(jittered).unwrap_or(i64::MAX)
+}
+
+fn grace(spec: Option<&ContainerSpec>, options: &Options) -> u32 {
+    options
+        .grace
+        .or(spec.and_then(|s| s.stop_grace_seconds))
+        .unwrap_or(DEFAULT_GRACE)
+}
+
+/// Records of the cell that no container of the spec wants.
+fn strangers<'a>(
+    cell: &'a Cell,
+    observed: &'a ObservedCell,
+) -> impl Iterator<Item = (&'a Name, &'a ObservedContainer)> {
+    let wanted: BTreeSet<&Name> = cell.spec.containers.iter().map(|c| &c.id).collect();
+    observed
+        .containers
+        .iter()
+        .filter(move |(name, _)| !wanted.contains(name))
+}
+
+/// Stops and removes a task, whatever state it is in.
+fn stop(name: &Name, record: &ObservedContainer, grace: u32) -> Vec<Step> {
+    let Some(task) = record.task else {
+        return Vec::new();
+    };
+    let mut lane = Vec::new();
+    if !matches!(task.state, TaskState::Stopped(_)) {
+        // A made but not started process does not act on SIGTERM.
+        let grace = if task.state == TaskState::Created {
+            0
+        } else {
+            grace
+        };
+        lane.push(Step::StopTask {
+            container: name.clone(),
+            id: record.id.clone(),
+            grace,
+        });
+    }
+    lane.push(Step::RemoveTask {
+        container: name.clone(),
+        id: record.id.clone(),
+    });
+    lane
+}
+
+fn take_down(
+    spec: &ContainerSpec,
+    record: Option<&ObservedContainer>,
+    options: &Options,
+    cell: &Cell,
+    rebuild: bool,
+) -> Vec<Step> {
+    let Some(record) = record else {
+        return Vec::new();
+    };
+    let mut lane = stop(&spec.id, record, grace(Some(spec), options));
+    // An ended container whose record is outdated is made anew at its next start.
+    let outdated = record.labels.get(label::SPEC_HASH) != Some(&spec_hash(spec));
+    if outdated && cell.spec.run_state == RunState::Running && !rebuild {
+        lane.push(Step::RemoveContainer {
+            container: spec.id.clone(),
+            id: record.id.clone(),
+        });
+    }
+    lane
+}
+
+struct BringUp {
+    pull: Vec<Step>,
+    down: Vec<Step>,
+    up: Vec<Step>,
+    starts: bool,
+}
+
+fn bring_up(
+    cell: &Cell,
+    spec: &ContainerSpec,
+    record: Option<&ObservedContainer>,
+    observed: &ObservedCell,
+    options: &Options,
+    rebuild: bool,
+) -> BringUp {
+    let mut work = BringUp {
+        pull: Vec::new(),
+        down: Vec::new(),
+        up: Vec::new(),
+        starts: false,
+    };
+    let hash = spec_hash(spec);
+    let name = || spec.id.clone();
+    let usable = record.filter(|r| r.snapshot && r.labels.get(label::SPEC_HASH) == Some(&hash));
+
+    let state = usable.and_then(|r| r.task).map(|t| t.state);
+    let limits = effective_limits(spec, options);
+    let limit = Step::LimitContainer {
+        container: name(),
+        limits,
+    };
+    if matches!(state, Some(TaskState::Running | TaskState::Paused)) && !rebuild {
+        if observed.limits_differ.contains(&spec.id) {
+            work.up.push(limit);
+        }
+        return work;
+    }
+    work.starts = true;
+    if state == Some(TaskState::Created) && !rebuild {
+        return work;
+    }
+    if let Some(record) = record {
+        work.down = stop(&spec.id, record, grace(Some(spec), options));
+        if usable.is_none() {
+            work.down.push(Step::RemoveContainer {
+                container: name(),
+                id: record.id.clone(),
+            });
+        }
+    }
+    if usable.is_none() {
+        let here = normalise(&spec.image).is_ok_and(|name| observed.images.contains_key(&name));
+        if spec.pull_policy == PullPolicy::Always || !here {
+            work.pull.push(Step::PullImage {
+                image: spec.image.clone(),
+                policy: spec.pull_policy,
+            });
+        }
+        work.up.push(Step::CreateContainer { container: name() });
+    }
+    if let Some(record) = usable {
+        let run = cell.spec.run_generation.to_string();
+        if record.labels.get(label::RUN) != Some(&run) {
+            work.up.push(Step::LabelRun {
+                container: name(),
+                id: record.id.clone(),
+            });
+        }
+    }
+    if limits != Resources::default() {
+        work.up.push(limit);
+    }
+    work.up.push(Step::CreateTask { container: name() });
+    work
+}
+
+/// The container's limits with the instance's fallback.
+pub fn effective_limits(spec: &ContainerSpec, options: &Options) -> Resources {
+    Resources {
+        memory_bytes: spec.resources.memory_bytes.or(options.default_memory),
+        ..spec.resources
+    }
+}
+
+/// Each image is pulled once, however many containers use it.
+fn unique(lanes: Vec<Vec<Step>>) -> Vec<Vec<Step>> {
+    let mut seen: Vec<Step> = Vec::new();
+    let mut kept = Vec::new();
+    for step in lanes.into_iter().flatten() {
+        if !seen.contains(&step) {
+            seen.push(step.clone());
+            kept.push(vec![step]);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,159 @@
+//! The daemon's loop. Level-triggered: events and calls only say *which* object
+//! to look at; what is done depends on what is seen then.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Controller;
+use super::execute::Watch;
+use crate::api::Code;
+use crate::model::ObjectRef;
+
+/// Objects that are worked on side by side.
+const WORKERS: usize = 4;
+/// Pause before containerd is asked for events again.
+const RETRY: Duration = Duration::from_secs(1);
+
+impl Controller {
+    /// Reconciles what containerd events and API calls enqueue, and everything
+    /// every `resync` (and once at the start). Ends after `stop` is cancelled
+    /// and the work in hand is done.
+    pub async fn run(self: Arc<Self>, resync: Option<Duration>, stop: CancellationToken) {
+        self.live.store(true, Ordering::Release);
+        let tracker = TaskTracker::new();
+        for _ in 0..WORKERS {
+            tracker.spawn(Arc::clone(&self).work(stop.clone()));
+        }
+        tracker.spawn(Arc::clone(&self).listen(stop.clone()));
+        self.enqueue_everything();
+        let period = resync.unwrap_or(Duration::MAX);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(period) => self.enqueue_everything(),
+                () = stop.cancelled() => break,
+            }
+        }
+        tracker.close();
+        tracker.wait().await;
+        self.live.store(false, Ordering::Release);
+    }
+
+    async fn work(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            let key = tokio::select! {
+                key = self.queue.next() => key,
+                () = stop.cancelled() => return,
+            };
+            let watch = Watch {
+                cancel: stop.clone(),
+                ..Watch::default()
+            };
+            let result = self.reconcile(&key, &watch).await;
+            match &result {
+                Ok(outcome) => {
+                    for step in &outcome.steps {
+                        tracing::info!(object = %key, step, "done");
+                    }
+                    if let Some(due) = outcome.again {
+                        self.enqueue_at(key.clone(), due);
+                    }
+                }
+                Err(error) if error.code == Code::Cancelled => {}
+                Err(error) => {
+                    tracing::warn!(object = %key, reason = error.reason, %error, "not reconciled");
+                }
+            }
+            self.queue.done(&key, result.is_ok());
+        }
+    }
+
+    /// Turns containerd's events into keys. A lost connection is made again,
+    /// and everything looked at, since events may have been missed.
+    async fn listen(self: Arc<Self>, stop: CancellationToken) {
+        let mut first = true;
+        while !stop.is_cancelled() {
+            let events = async {
+                let mut events = self.runtime.events().await?;
+                if !first {
+                    self.enqueue_everything();
+                }
+                first = false;
+                while let Some(event) = events.next().await {
+                    let event = event?;
+                    self.enqueue_owner(&event.namespace, &event.container);
+                }
+                Ok::<(), crate::api::Error>(())
+            };
+            tokio::select! {
+                ended = events => {
+                    if let Err(error) = ended {
+                        tracing::warn!(%error, "no events from containerd");
+                    }
+                }
+                () = stop.cancelled() => return,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// The cell whose container has this id. Ids are made by us from names, so
+    /// the store tells; no question to containerd is needed.
+    fn enqueue_owner(&self, namespace: &str, id: &str) {
+        let Ok(realms) = self.store.realms() else {
+            return;
+        };
+        for realm in realms {
+            let Ok(Some(object)) = self.store.realm(&realm) else {
+                continue;
+            };
+            if self.settings.namespace(&object) != namespace {
+                continue;
+            }
+            for at in self.cells_of(&realm) {
+                let Ok(Some(cell)) = self.store.cell(&at) else {
+                    continue;
+                };
+                let owns = |c: &crate::model::ContainerSpec| {
+                    crate::runtime::container_id(&at, &c.id) == id
+                };
+                if cell.spec.containers.iter().any(owns) {
+                    self.queue.add(at.into());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn cells_of(&self, realm: &crate::model::RealmRef) -> Vec<crate::model::CellRef> {
+        let spaces = self.store.spaces(realm).unwrap_or_default();
+        let stacks = spaces
+            .iter()
+            .flat_map(|s| self.store.stacks(s).unwrap_or_default());
+        stacks
+            .flat_map(|s| self.store.cells(&s).unwrap_or_default())
+            .collect()
+    }
+
+    /// Adds an object at a time.
+    pub(super) fn enqueue_at(&self, at: ObjectRef, due: jiff::Timestamp) {
+        let now = jiff::Timestamp::now();
+        let pause = Duration::try_from(due.duration_since(now)).unwrap_or_default();
+        self.queue.add_after(at, pause);
+    }
+
+    /// Adds every object of the store, parents first.
+    fn enqueue_everything(&self) {
+        match self.store.objects() {
+            Ok(objects) => objects.into_iter().for_each(|at| self.queue.add(at)),
+            Err(error) => tracing::warn!(%error, "the store cannot be listed"),
+        }
+    }
+}

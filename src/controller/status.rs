@@ -1,0 +1,235 @@
+//! Derivation of status from intent and observation. Pure, like `plan`.
+
+use super::plan::{Options, Verdict, verdicts};
+use crate::model::{
+    Cell, CellState, CellStatus, ContainerState, ContainerStatus, NetworkStatus, ObservedCell,
+    ObservedContainer, RunState, TaskExit, TaskState, label,
+};
+
+/// How a container ended in the given run, from its stopped task or, when that
+/// is gone, from what was recorded; `None` when it has not ended in this run.
+pub fn ended(
+    run_generation: i64,
+    status: Option<&ContainerStatus>,
+    record: Option<&ObservedContainer>,
+) -> Option<TaskExit> {
+    if let Some(record) = record {
+        let this_run = record.labels.get(label::RUN).map(String::as_str)
+            == Some(run_generation.to_string().as_str());
+        if let (true, Some(TaskState::Stopped(exit))) = (this_run, record.task.map(|t| t.state)) {
+            return Some(exit);
+        }
+    }
+    let status = status.filter(|s| s.run_generation == run_generation)?;
+    if !matches!(status.state, ContainerState::Exited | ContainerState::Error) {
+        return None;
+    }
+    Some(TaskExit {
+        code: status.exit_code?,
+        at: status.finished_at?,
+    })
+}
+
+/// The status of a cell after an observation. What cannot be observed any more
+/// (an exit whose task was removed, counters) is carried over from before.
+pub fn derive(cell: &Cell, observed: &ObservedCell, cgroup_path: &str, netns: &str) -> CellStatus {
+    let before = &cell.status;
+    let verdicts = verdicts(cell, observed);
+    let containers: Vec<ContainerStatus> = verdicts
+        .iter()
+        .map(|(spec, verdict)| {
+            let known = before.containers.iter().find(|s| s.name == spec.id);
+            let record = observed.containers.get(&spec.id);
+            container(cell, known, record, *verdict, spec)
+        })
+        .collect();
+    let (state, reason, message) = summarise(cell, &containers, &verdicts);
+    let network = network(observed, netns);
+    let ready_at = match state {
+        CellState::Ready if before.state == CellState::Ready => before.ready_at,
+        CellState::Ready => Some(observed.now),
+        _ => before.ready_at,
+    };
+    CellStatus {
+        state,
+        reason,
+        message,
+        observed_generation: before.observed_generation,
+        cgroup_path: cgroup_path.to_owned(),
+        network,
+        containers,
+        ready_at,
+    }
+}
+
+fn network(observed: &ObservedCell, netns: &str) -> NetworkStatus {
+    let attachment = observed
+        .sandbox
+        .attachment
+        .clone()
+        .filter(|_| observed.sandbox.attached);
+    let Some(a) = attachment else {
+        return NetworkStatus::default();
+    };
+    NetworkStatus {
+        name: a.network,
+        bridge: a.bridge,
+        subnet: String::new(),
+        addresses: a.addresses,
+        interface: a.interface,
+        host_interface: a.host_interface,
+        netns: netns.to_owned(),
+    }
+}
+
+fn container(
+    cell: &Cell,
+    known: Option<&ContainerStatus>,
+    record: Option<&ObservedContainer>,
+    verdict: Verdict,
+    spec: &crate::model::ContainerSpec,
+) -> ContainerStatus {
+    let run = cell.spec.run_generation;
+    let mut status = known
+        .cloned()
+        .unwrap_or_else(|| ContainerStatus::new(spec.id.clone()));
+    let new_run = status.run_generation != run;
+    let exit = ended(run, known, record);
+    if new_run {
+        status.restart_count = 0;
+    }
+    status.next_restart_at = None;
+    status.pid = 0;
+    if let Some(record) = record {
+        status.containerd_id.clone_from(&record.id);
+    }
+    let task = record.and_then(|r| r.task);
+    match task.map(|t| (t.state, t.pid)) {
+        Some((TaskState::Running, pid)) => {
+            status.state = ContainerState::Ready;
+            status.pid = pid;
+            status.message.clear();
+            status.run_generation = run;
+        }
+        Some((TaskState::Paused, pid)) => {
+            status.state = ContainerState::Paused;
+            status.pid = pid;
+        }
+        Some((TaskState::Unknown, _)) => status.state = ContainerState::Unknown,
+        Some((TaskState::Stopped(last), _)) => {
+            status.exit_code = Some(last.code);
+            status.finished_at = Some(last.at);
+            status.state = ended_state(cell, last);
+            if exit.is_some() {
+                status.run_generation = run;
+            }
+        }
+        Some((TaskState::Created, _)) => status.state = ContainerState::Pending,
+        None => {
+            status.state = match (exit, record) {
+                (Some(exit), _) => ended_state(cell, exit),
+                _ if cell.spec.run_state == RunState::Stopped => ContainerState::Stopped,
+                (None, Some(_)) => ContainerState::Pending,
+                (None, None) => ContainerState::NotCreated,
+            };
+        }
+    }
+    if let Verdict::Wait(due) = verdict {
+        status.next_restart_at = Some(due);
+    }
+    status
+}
+
+fn ended_state(cell: &Cell, exit: TaskExit) -> ContainerState {
+    if cell.spec.run_state == RunState::Stopped {
+        ContainerState::Stopped
+    } else if exit.code == 0 {
+        ContainerState::Exited
+    } else {
+        ContainerState::Error
+    }
+}
+
+fn summarise(
+    cell: &Cell,
+    containers: &[ContainerStatus],
+    verdicts: &[(&crate::model::ContainerSpec, Verdict)],
+) -> (CellState, String, String) {
+    let none = String::new;
+    if cell.spec.run_state == RunState::Stopped {
+        let up = containers.iter().find(|c| c.state == ContainerState::Ready);
+        return match up {
+            None => (CellState::Stopped, none(), none()),
+            Some(c) => (
+                CellState::Degraded,
+                "Stopping".into(),
+                format!("container {} still runs", c.name),
+            ),
+        };
+    }
+    if let Some(c) = containers
+        .iter()
+        .find(|c| c.state == ContainerState::Unknown)
+    {
+        let text = format!("container {} cannot be observed", c.name);
+        return (CellState::Unknown, "ContainerUnknown".into(), text);
+    }
+    let running = containers
+        .iter()
+        .any(|c| matches!(c.state, ContainerState::Ready | ContainerState::Paused));
+    let waits = verdicts
+        .iter()
+        .zip(containers)
+        .find(|((_, v), _)| matches!(v, Verdict::Wait(_)));
+    let failed = containers.iter().find(|c| c.state == ContainerState::Error);
+    let describe = |c: &ContainerStatus| {
+        format!(
+            "container {} exited with code {}",
+            c.name,
+            c.exit_code.unwrap_or(-1)
+        )
+    };
+    if let Some((_, c)) = waits {
+        let text = format!("{}; it is restarted after a pause", describe(c));
+        return (CellState::Degraded, "RestartBackOff".into(), text);
+    }
+    let all_done = verdicts
+        .iter()
+        .all(|(_, v)| matches!(v, Verdict::Done | Verdict::Down));
+    match (running, failed) {
+        (true, Some(c)) => (CellState::Degraded, "WorkloadFailed".into(), describe(c)),
+        (true, None) if all_done => (CellState::Degraded, "Ending".into(), none()),
+        (true, None) => {
+            let missing = containers.iter().zip(verdicts).find(|(c, (_, v))| {
+                matches!(v, Verdict::Run(_))
+                    && !matches!(c.state, ContainerState::Ready | ContainerState::Paused)
+            });
+            match missing {
+                None => (CellState::Ready, none(), none()),
+                Some((c, _)) => (
+                    CellState::Degraded,
+                    "Starting".into(),
+                    format!("container {} does not run", c.name),
+                ),
+            }
+        }
+        (false, Some(c)) if all_done => (CellState::Error, "WorkloadFailed".into(), describe(c)),
+        (false, _) if all_done => (CellState::Exited, none(), none()),
+        (false, _) => (CellState::Pending, none(), none()),
+    }
+}
+
+/// When the cell must be looked at again, if time alone changes its plan.
+pub fn next_look(
+    cell: &Cell,
+    observed: &ObservedCell,
+    _options: &Options,
+) -> Option<jiff::Timestamp> {
+    verdicts(cell, observed)
+        .iter()
+        .filter_map(|(_, v)| match v {
+            Verdict::Wait(due) => Some(*due),
+            _ => None,
+        })
+        .min()
+}
