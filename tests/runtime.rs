@@ -3,6 +3,10 @@
 //! of its own and leaves nothing behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+#[path = "runtime/container.rs"]
+mod container;
+#[path = "runtime/exec.rs"]
+mod exec;
 #[path = "runtime/instance.rs"]
 mod instance;
 #[path = "runtime/launch.rs"]

@@ -35,8 +35,7 @@ async fn brings_one_up_adopts_it_and_takes_it_away() {
     assert_eq!(containerd.namespaces().await.unwrap()["x.rt"], labels);
 
     // Gone without notice: the next call brings it up again, with its data.
-    let pid = std::fs::read_to_string(settings.runtime_dir.join("containerd/pid")).unwrap();
-    let pid: i32 = pid.split(' ').next().unwrap().parse().unwrap();
+    let pid = instance.pid();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
     let end = Instant::now() + Duration::from_secs(30);
     loop {

@@ -1,8 +1,10 @@
 //! containerd's event stream.
 
+use std::time::Duration;
+
 use containerd_client::events as event;
-use containerd_client::services::v1::SubscribeRequest;
 use containerd_client::services::v1::events_client::EventsClient;
+use containerd_client::services::v1::{PublishRequest, SubscribeRequest};
 use containerd_client::types::Envelope;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -25,16 +27,35 @@ const TOPICS: [&str; 9] = [
     "/containers/delete",
 ];
 
+/// A topic of our own, see [`subscribe`].
+const MARK: &str = "/kukeon/subscribed";
+/// First pause before the mark is published again.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// Events of all namespaces from now on.
+///
+/// containerd answers a subscription only with the first event, and tells in no
+/// other way that it has taken effect. So an event is made for it to answer with:
+/// when this returns, nothing that happens later is missed.
 pub async fn subscribe(c: &Connection) -> Result<BoxStream<'static, Result<RuntimeEvent>>> {
     let filters = TOPICS
         .iter()
+        .chain(&[MARK])
         .map(|topic| format!("topic=={}", quote(topic)))
         .collect();
-    let stream = EventsClient::new(c.channel.clone())
-        // No namespace is filtered; the header is only a formality here.
-        .subscribe(c.request("default", SubscribeRequest { filters }))
-        .await
+    let mut client = EventsClient::new(c.channel.clone());
+    // No namespace is filtered; the header is only a formality here.
+    let answer = client.subscribe(c.request("default", SubscribeRequest { filters }));
+    tokio::pin!(answer);
+    let mut pause = PAUSE;
+    let stream = loop {
+        tokio::select! {
+            answer = &mut answer => break answer,
+            published = mark(c, pause) => published?,
+        }
+        pause *= 2;
+    };
+    let stream = stream
         .map_err(|s| c.error("subscribing to events", &s))?
         .into_inner();
     let c = c.clone();
@@ -47,6 +68,28 @@ pub async fn subscribe(c: &Connection) -> Result<BoxStream<'static, Result<Runti
             async move { mapped }
         })
         .boxed())
+}
+
+/// Publishes the mark after a pause. Its payload is of a type that every
+/// client of containerd can decode.
+async fn mark(c: &Connection, pause: Duration) -> Result<()> {
+    tokio::time::sleep(pause).await;
+    let payload = event::NamespaceUpdate {
+        name: "kukeon".into(),
+        ..Default::default()
+    };
+    let request = PublishRequest {
+        topic: MARK.into(),
+        event: Some(prost_types::Any {
+            type_url: event::NamespaceUpdate::full_name(),
+            value: payload.encode_to_vec(),
+        }),
+    };
+    EventsClient::new(c.channel.clone())
+        .publish(c.call("default", request))
+        .await
+        .map(drop)
+        .map_err(|s| c.error("subscribing to events", &s))
 }
 
 /// What an envelope means; `None` when it does not concern a container itself.
