@@ -83,19 +83,23 @@ impl Sink {
                 self.rotate_at = self.size + self.limit / 8;
             }
         }
-        if self.dropped_entries > 0 {
-            let mut notice = Vec::new();
-            let text = format!(
-                "kukeon: {} entries ({} bytes) of output are lost: {}",
-                self.dropped_entries, self.dropped_bytes, self.reason
-            );
-            let now = stamp(Timestamp::now());
-            put(&mut notice, &now, "stderr", false, text.as_bytes());
-            self.append(&notice)?;
-            self.dropped_entries = 0;
-            self.dropped_bytes = 0;
+        if self.dropped_entries == 0 {
+            return self.append(entries);
         }
-        self.append(entries)
+        // Notice and entries together: notices alone shall not fill a disk that
+        // has room for nothing else.
+        let text = format!(
+            "kukeon: {} entries ({} bytes) of output are lost: {}",
+            self.dropped_entries, self.dropped_bytes, self.reason
+        );
+        let now = stamp(Timestamp::now());
+        let mut all = Vec::with_capacity(entries.len() + 256);
+        put(&mut all, &now, "stderr", false, text.as_bytes());
+        all.extend_from_slice(entries);
+        self.append(&all)?;
+        self.dropped_entries = 0;
+        self.dropped_bytes = 0;
+        Ok(())
     }
 
     /// Appends all of it or nothing.
@@ -221,6 +225,25 @@ mod tests {
         assert!(got[0].starts_with("kukeon: 2 entries"), "{got:?}");
         assert!(got[0].contains("No such file"), "{got:?}");
         assert_eq!(got[1], "kept");
+    }
+
+    #[test]
+    fn a_full_disk_is_outlived() {
+        let mut sink = Sink::new("/dev/full".into(), 1000);
+        for _ in 0..3 {
+            sink.write(&entry("lost"));
+        }
+        assert_eq!(sink.dropped_entries, 3);
+        assert!(sink.reason.contains("No space left"), "{}", sink.reason);
+        // Room again.
+        let dir = tempfile::tempdir().unwrap();
+        sink.path = dir.path().join("log");
+        sink.file = None;
+        sink.write(&entry("kept"));
+        sink.write(&entry("too"));
+        let got = entries(&sink.path);
+        assert!(got[0].starts_with("kukeon: 3 entries"), "{got:?}");
+        assert_eq!(got[1..], ["kept", "too"]);
     }
 
     #[test]
