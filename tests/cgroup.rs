@@ -50,16 +50,24 @@ impl Tree {
         host_path(self.v2.mount_point(), &self.path(rest))
     }
 
-    /// Starts a shell command in a cgroup, ignoring SIGTERM.
+    /// Starts a shell command in a cgroup, ignoring SIGTERM. The shell moves
+    /// itself, so that nothing it starts is left outside.
     fn spawn(&mut self, rest: &str, script: &str) -> u32 {
+        let procs = self.host(rest).join("cgroup.procs");
         let child = Command::new("sh")
-            .args(["-c", &format!("trap '' TERM; {script}")])
+            .args(["-c", "echo $$ > \"$0\"; trap '' TERM; eval \"$1\""])
+            .arg(&procs)
+            .arg(script)
             .process_group(0)
             .spawn()
             .unwrap();
         let pid = child.id();
-        std::fs::write(self.host(rest).join("cgroup.procs"), pid.to_string()).unwrap();
         self.children.push(child);
+        let begin = Instant::now();
+        while !self.v2.processes(&self.path(rest)).unwrap().contains(&pid) {
+            assert!(begin.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(2));
+        }
         pid
     }
 }
@@ -190,20 +198,58 @@ fn delegates_level_by_level() {
         v2.ensure(&tree.path("/a/b"), true).unwrap(),
         std::slice::from_ref(&one)
     );
-    let read = |rest, file| std::fs::read_to_string(tree.host(rest).join(file)).unwrap();
-    assert_eq!(read("/a", "cgroup.subtree_control").trim(), one);
-    assert!(read("/a/b", "cgroup.controllers").contains(&one));
+    let host = tree.host("");
+    let read = |rest: &str, file| std::fs::read_to_string(host.join(rest).join(file)).unwrap();
+    assert_eq!(read("a", "cgroup.subtree_control").trim(), one);
+    assert!(read("a/b", "cgroup.controllers").contains(&one));
     // A cgroup with processes of its own cannot delegate, and the error says so.
     v2.ensure(&tree.path("/a/c"), false).unwrap();
     tree.spawn("/a/c", "sleep 60");
     let error = v2.ensure(&tree.path("/a/c/d"), false).unwrap_err();
     assert!(error.to_string().contains("holds processes"), "{error}");
+    assert_eq!(read("a/c", "cgroup.type").trim(), "domain");
+    assert!(!v2.exists(&tree.path("/a/c/d")));
     // The host's root is as it was.
     tree.v2.remove(&tree.root).unwrap();
     if !before.split_whitespace().any(|c| c == one) {
         // Refused while somebody else delegates it further.
         let _ = std::fs::write(&root, format!("-{one}"));
     }
+}
+
+#[test]
+fn the_kernel_holds_a_cell_to_its_limits() {
+    let test = "the_kernel_holds_a_cell_to_its_limits";
+    let Some(mut tree) = Tree::new("held", test) else {
+        return;
+    };
+    let offered = tree.v2.controllers().unwrap();
+    if !["memory", "pids"].iter().all(|c| offered.contains(*c)) {
+        println!("skipped: {test}: this host's cgroup2 does not offer memory and pids");
+        return;
+    }
+    let path = tree.path("/box");
+    tree.v2.ensure(&path, false).unwrap();
+    let limits = Resources {
+        memory_bytes: Some((16 << 20) + 1),
+        cpu_shares: None,
+        pids: Some(2),
+    };
+    tree.v2.set_limits(&path, &limits).unwrap();
+    // Remembering all of an endless line needs more than that.
+    tree.spawn("/box", "tail /dev/zero; sleep 60");
+    let begin = Instant::now();
+    let found = loop {
+        let found = tree.v2.statistics(&path).unwrap();
+        if found.oom_kills.unwrap() > 0 || begin.elapsed() > Duration::from_secs(60) {
+            break found;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!(found.oom_kills.unwrap() > 0, "{found:?}");
+    assert_eq!(found.memory_limit, Some(16 << 20));
+    assert!(found.memory_bytes.unwrap() <= 16 << 20, "{found:?}");
+    assert!(found.pids.unwrap() <= 2, "{found:?}");
 }
 
 #[test]

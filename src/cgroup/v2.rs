@@ -118,27 +118,42 @@ impl V2 {
             words("cgroup.controllers")?,
             words("cgroup.subtree_control")?,
         );
-        for controller in &self.delegated {
-            if !available.contains(controller) || enabled.contains(controller) {
-                continue;
+        let open: Vec<&String> = self
+            .delegated
+            .iter()
+            .filter(|c| available.contains(*c) && !enabled.contains(*c))
+            .collect();
+        let Some(first) = open.first() else {
+            return Ok(());
+        };
+        if is_occupied(cgroup, path)? {
+            if !is_root {
+                return Err(refused(path, first, Errno::BUSY));
             }
-            match files::write(cgroup, "cgroup.subtree_control", &format!("+{controller}")) {
-                Ok(()) => {}
-                // In a container the mount may show a cgroup that holds the
-                // container's own processes. Cells can run without limits there;
-                // asking for one is refused when it is set.
-                Err(Errno::BUSY) if is_root => {
-                    tracing::warn!(
-                        controller,
-                        mount = %self.mount_point.display(),
-                        "cannot be delegated: the cgroup at the mount holds processes itself"
-                    );
-                }
-                Err(e) => return Err(refused(path, controller, e)),
-            }
+            // In a container the mount can show a cgroup that holds the
+            // container's own processes. Cells can run without limits there;
+            // asking for one is refused when it is set.
+            tracing::warn!(
+                mount = %self.mount_point.display(),
+                "no controller can be delegated: the cgroup at the mount holds processes itself"
+            );
+            return Ok(());
+        }
+        for controller in open {
+            files::write(cgroup, "cgroup.subtree_control", &format!("+{controller}"))
+                .map_err(|e| refused(path, controller, e))?;
         }
         Ok(())
     }
+}
+
+/// Whether a cgroup holds processes itself and so must not delegate. The kernel
+/// refuses that for most controllers, but not for cpu and pids: those turn the
+/// cgroup into the root of a threaded subtree, in which no container can be
+/// started. The root of the hierarchy may hold processes; it has no cgroup.type.
+fn is_occupied(cgroup: BorrowedFd<'_>, path: &str) -> Result<bool> {
+    let read = |file: &str| files::read(cgroup, file).map_err(|e| Error::file(path, file, e));
+    Ok(read("cgroup.type")?.is_some() && read("cgroup.procs")?.is_some_and(|p| !p.is_empty()))
 }
 
 /// Why the kernel does not delegate (cgroup-v2.rst, "Controlling Controllers").
