@@ -1,7 +1,7 @@
 //! A cell's attachment to the network of its space: ADD, CHECK, DEL, GC.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
 use super::cache::{Intent, Record};
@@ -226,7 +226,11 @@ impl Cni {
             }
             Err(error) => errors.push(error),
         }
-        errors.extend(inner.free_leases(network, valid).err());
+        let network = network.clone();
+        let freed = self
+            .blocking(move |inner| inner.free_leases(&network, valid))
+            .await;
+        errors.extend(freed.err());
         Error::all(errors)
     }
 
@@ -246,6 +250,15 @@ impl Inner {
     /// by its address; the first line of it is the container id.
     fn free_leases(&self, network: &SpaceNetwork, valid: Vec<String>) -> Result<()> {
         let dir = self.leases().join(network.name());
+        if !dir.is_dir() {
+            return Ok(());
+        }
+        // The plugin's own lock: a lease without id may be one in the making.
+        let lock = dir.join("lock");
+        let locked = File::options().create(true).append(true).open(&lock);
+        let _lock = locked
+            .and_then(|file| file.lock().map(|()| file))
+            .map_err(|e| Error::host(format!("locking {}", lock.display()), e))?;
         let mut leases = Vec::new();
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             let is_address = entry

@@ -175,21 +175,18 @@ impl Plugins {
                 format!("{} did not start: {e}", program.display()),
             )
         })?;
-        let group = child.id();
+        let group = Group::of(&child);
         let done = tokio::time::timeout(self.deadline, talk(&mut child, &input)).await;
         let output = match done {
             Ok(Ok(output)) => output,
-            Ok(Err(e)) => {
-                end(&mut child, group).await;
-                return Err(fail(NOT_REPORTED, e.to_string()));
-            }
+            Ok(Err(e)) => return Err(fail(NOT_REPORTED, e.to_string())),
             Err(_) => {
-                end(&mut child, group).await;
                 let seconds = self.deadline.as_secs_f32();
                 let cause = format!("it did not end within {seconds} s and was killed");
                 return Err(fail(NOT_REPORTED, cause));
             }
         };
+        group.ended();
         if output.success {
             if output.stdout.trim_ascii().is_empty() {
                 return Ok(None);
@@ -274,15 +271,29 @@ async fn bounded(from: Option<impl AsyncRead + Unpin>, limit: u64) -> std::io::R
     Ok(bytes)
 }
 
-/// Kills the plugin and what it has started.
-async fn end(child: &mut Child, group: Option<u32>) {
-    let group = group
-        .and_then(|id| i32::try_from(id).ok())
-        .and_then(rustix::process::Pid::from_raw);
-    if let Some(group) = group {
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+/// A plugin with what it has started (an address plugin, say). Dropped before
+/// its end, because it took too long or its caller gave up, all of it is killed:
+/// a half that works on would allocate what a following DEL does not see.
+struct Group(Option<rustix::process::Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self(id.and_then(rustix::process::Pid::from_raw))
     }
-    let _ = child.kill().await;
+
+    /// The plugin was waited for; its number may be another's from now on.
+    fn ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    }
 }
 
 /// Code and words of a failure (CNI specification, section 5, error).

@@ -2,18 +2,28 @@
 //! often straight to the kernel.
 
 use std::io::{self, Write};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use serde_json::Value;
 
 use super::{Error, Result};
 
+/// How long one run may take; the kernel's side takes milliseconds.
+const DEADLINE: Duration = Duration::from_secs(30);
+
 /// Runs nft and returns its JSON, or null.
 pub(super) fn nft(arguments: &[&str], input: &str) -> Result<Value> {
     let failed = |e: String| Error::host(format!("nft {}", arguments.join(" ")), e);
     let child = Command::new("nft")
         .args(arguments)
+        .env_clear()
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -29,9 +39,7 @@ pub(super) fn nft(arguments: &[&str], input: &str) -> Result<Value> {
         // A script is far smaller than a pipe; an early end is told by the status.
         let _ = stdin.write_all(input.as_bytes());
     }
-    let output = child
-        .wait_with_output()
-        .map_err(|e| failed(e.to_string()))?;
+    let output = wait(child).map_err(|e| failed(e.to_string()))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(failed(said.trim().chars().take(500).collect()));
@@ -40,6 +48,25 @@ pub(super) fn nft(arguments: &[&str], input: &str) -> Result<Value> {
         return Ok(Value::Null);
     }
     serde_json::from_slice(&output.stdout).map_err(|e| failed(e.to_string()))
+}
+
+/// Waits for the end of a program, and ends it when it takes too long.
+fn wait(child: std::process::Child) -> io::Result<Output> {
+    // By descriptor, for the number may be another process's by then.
+    let process = i32::try_from(child.id())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .ok_or(io::ErrorKind::InvalidData)?;
+    let process = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())?;
+    let (sender, receiver) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("nft".to_owned())
+        .spawn(move || sender.send(child.wait_with_output()))?;
+    receiver.recv_timeout(DEADLINE).unwrap_or_else(|_| {
+        let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
+        let text = format!("it did not end within {} s", DEADLINE.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, text))
+    })
 }
 
 /// `NFNL_SUBSYS_NFTABLES` in `linux/netfilter/nfnetlink.h`, as the high byte of a message type.

@@ -285,7 +285,7 @@ mod tests {
         assert!(sandboxes.exists(&cell) && !sandboxes.pinned(&cell, false));
         assert!(is_namespace(Path::new("/proc/self/ns/net")));
         assert_eq!(sandboxes.identity(&cell), None);
-        assert_eq!(sandboxes.list().unwrap(), [cell.clone()]);
+        assert_eq!(sandboxes.list().unwrap(), std::slice::from_ref(&cell));
         sandboxes.remove(&cell).unwrap();
         sandboxes.remove(&cell).unwrap();
         assert!(!sandboxes.exists(&cell));

@@ -275,7 +275,10 @@ fn old_and_disabled_features_are_not_called() {
         old.cni.create_sandbox(&at, false).await.unwrap();
         old.cni.attach(&at, &old.network).await.unwrap();
         old.cni.check(&at, &old.network).await.unwrap();
-        old.cni.collect(&old.network, &[at.clone()]).await.unwrap();
+        old.cni
+            .collect(&old.network, std::slice::from_ref(&at))
+            .await
+            .unwrap();
         assert_eq!(old.commands(), ["ADD.first", "ADD.second"]);
         old.cni.detach(&at, &old.network).await.unwrap();
         let calls = old.calls();
@@ -291,7 +294,7 @@ fn old_and_disabled_features_are_not_called() {
         disabled.cni.check(&at, &disabled.network).await.unwrap();
         disabled
             .cni
-            .collect(&disabled.network, &[at.clone()])
+            .collect(&disabled.network, std::slice::from_ref(&at))
             .await
             .unwrap();
         let calls = disabled.commands();
@@ -319,7 +322,7 @@ fn versions_are_settled_and_garbage_is_collected() {
             assert_eq!(calls[2].1["cniVersion"], "1.0.0", "the highest all know");
             chain
                 .cni
-                .collect(&chain.network, &[at.clone()])
+                .collect(&chain.network, std::slice::from_ref(&at))
                 .await
                 .unwrap();
             assert!(
@@ -334,7 +337,7 @@ fn versions_are_settled_and_garbage_is_collected() {
             chain.commands();
             chain
                 .cni
-                .collect(&chain.network, &[at.clone()])
+                .collect(&chain.network, std::slice::from_ref(&at))
                 .await
                 .unwrap();
             let calls = chain.calls();

@@ -135,6 +135,31 @@ fn cells_reach_each_other_the_host_and_the_world() {
 }
 
 #[test]
+fn many_cells_at_once_get_an_address_each() {
+    on_own_host("many_cells_at_once_get_an_address_each", async |host| {
+        let network = host.network("lab", "10.199.0.0/24");
+        let cells: Vec<_> = (0..20).map(|i| cell("lab", &format!("c{i}"))).collect();
+        let up = cells.iter().map(async |at| {
+            host.cni.create_sandbox(at, false).await.unwrap();
+            // The network is made by whoever comes first.
+            host.cni.attach(at, &network).await.unwrap().addresses
+        });
+        let mut addresses = futures::future::join_all(up).await.concat();
+        addresses.sort();
+        addresses.dedup();
+        assert_eq!(addresses.len(), 20);
+        assert_eq!(host.leases(&network).len(), 20);
+        let down = cells.iter().map(async |at| {
+            host.cni.detach(at, &network).await.unwrap();
+            host.cni.remove_sandbox(at).await.unwrap();
+        });
+        futures::future::join_all(down).await;
+        assert!(host.leases(&network).is_empty());
+        assert!(host.cni.sandboxes().await.unwrap().is_empty());
+    });
+}
+
+#[test]
 fn an_exhausted_subnet_is_told_and_leaves_nothing() {
     on_own_host(
         "an_exhausted_subnet_is_told_and_leaves_nothing",

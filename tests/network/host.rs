@@ -43,7 +43,7 @@ fn skipped(test: &str) -> bool {
         }
     }
     if !missing.is_empty() {
-        println!("SKIPPED network::{test}: needs {}", missing.join(", "));
+        println!("skipped: network::{test}: needs {}", missing.join(", "));
     }
     !missing.is_empty()
 }

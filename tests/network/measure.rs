@@ -1,5 +1,5 @@
-//! Medians over 20 runs of what a cell's network costs. Not a test of
-//! correctness: `cargo test --test network -- --ignored --nocapture measure`.
+//! Medians over 20 runs of what a cell's network costs, printed for the record;
+//! what is asked at every turn of the reconciler has to stay cheap.
 
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,8 @@ fn median(mut times: Vec<Duration>) -> Duration {
 }
 
 #[test]
-#[ignore = "a measurement, run on demand"]
-fn measure() {
-    on_own_host("measure", async |host| {
+fn observing_is_cheap() {
+    on_own_host("observing_is_cheap", async |host| {
         let network = host.network("lab", "10.199.0.0/24");
         host.cni.ensure_network(&network).await.unwrap();
         let names = [
@@ -50,7 +49,11 @@ fn measure() {
             lap(5, start);
         }
         for (name, times) in names.iter().zip(times) {
-            println!("{name:16} {:8.3} ms", median(times).as_secs_f64() * 1e3);
+            let median = median(times);
+            println!("{name:16} {:8.3} ms", median.as_secs_f64() * 1e3);
+            // Running a program takes longer than this, even on a busy machine.
+            let observes = name.starts_with("observe");
+            assert!(!observes || median < Duration::from_millis(2), "{name}");
         }
         let start = Instant::now();
         host.cni.ensure_network(&network).await.unwrap();

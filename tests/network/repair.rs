@@ -1,6 +1,7 @@
 //! What crashes, reboots and other people leave behind.
 
 use std::fs;
+use std::time::Duration;
 
 use kukeon::network::{Error, Network};
 use kukeon::sys::mounts;
@@ -48,6 +49,30 @@ fn a_crash_inside_add_leaks_nothing() {
 }
 
 #[test]
+fn giving_up_in_the_middle_converges() {
+    on_own_host("giving_up_in_the_middle_converges", async |host| {
+        let network = host.network("lab", "10.199.0.0/24");
+        let at = cell("lab", "a");
+        host.cni.ensure_network(&network).await.unwrap();
+        host.cni.create_sandbox(&at, false).await.unwrap();
+        for delay in 0..12 {
+            let patience = Duration::from_millis(delay);
+            // Given up at this point or, late in the row, done.
+            let _ = tokio::time::timeout(patience, host.cni.attach(&at, &network)).await;
+            let _ = tokio::time::timeout(patience, host.cni.detach(&at, &network)).await;
+        }
+        host.cni.attach(&at, &network).await.unwrap();
+        assert!(host.cni.observe_sandbox(&at, false).await.unwrap().attached);
+        assert_eq!(host.leases(&network).len(), 1);
+        let ports = || run("ip", &["-o", "link", "show", "master", &network.bridge()]);
+        assert_eq!(ports().lines().count(), 1, "{}", ports());
+        host.cni.detach(&at, &network).await.unwrap();
+        assert!(host.leases(&network).is_empty());
+        assert_eq!(ports(), "");
+    });
+}
+
+#[test]
 fn a_reboot_gives_leases_back_and_rebuilds() {
     on_own_host("a_reboot_gives_leases_back_and_rebuilds", async |host| {
         let network = host.network("lab", "10.199.0.0/24");
@@ -64,7 +89,10 @@ fn a_reboot_gives_leases_back_and_rebuilds() {
         let seen = host.cni.observe_sandbox(&at, false).await.unwrap();
         assert!(!seen.pinned && seen.exists && !seen.attached && seen.attachment.is_some());
         assert!(!host.cni.observe_network(&network).await.unwrap().bridge);
-        assert_eq!(host.cni.sandboxes().await.unwrap(), [at.clone()]);
+        assert_eq!(
+            host.cni.sandboxes().await.unwrap(),
+            std::slice::from_ref(&at)
+        );
         host.cni.detach(&at, &network).await.unwrap();
         assert!(host.leases(&network).is_empty());
 
@@ -126,7 +154,12 @@ fn stray_leases_and_attachments_are_collected() {
             "kuke-00000000000000000000000000000000\r\neth0",
         )
         .unwrap();
-        host.cni.collect(&network, &[a.clone()]).await.unwrap();
+        // What a killed plugin leaves.
+        fs::write(leases.join("10.199.0.78"), "").unwrap();
+        host.cni
+            .collect(&network, std::slice::from_ref(&a))
+            .await
+            .unwrap();
         assert_eq!(host.leases(&network), ["10.199.0.2"]);
         assert!(host.cni.observe_sandbox(&a, false).await.unwrap().attached);
         assert!(

@@ -19,7 +19,10 @@ fn a_sandbox_comes_and_goes_whole() {
         host.cni.create_sandbox(&at, false).await.unwrap();
         let seen = host.cni.observe_sandbox(&at, false).await.unwrap();
         assert!(seen.pinned && seen.exists && !seen.attached);
-        assert_eq!(host.cni.sandboxes().await.unwrap(), [at.clone()]);
+        assert_eq!(
+            host.cni.sandboxes().await.unwrap(),
+            std::slice::from_ref(&at)
+        );
 
         let pins = host.cni.sandbox_paths(&at);
         for (pin, own) in [(&pins.net, "net"), (&pins.ipc, "ipc"), (&pins.uts, "uts")] {
