@@ -48,14 +48,31 @@ impl Controller {
 
     /// Reconciles an object under its lock; what is not in the store is no error.
     pub(super) async fn reconcile(&self, at: &ObjectRef, watch: &Watch) -> Result<Outcome> {
-        let _lock = self.store.lock(at, LockMode::Exclusive, LOCK_WAIT).await?;
+        // Keeping a scope as it is takes no exclusive lock: its steps are
+        // idempotent, and it must not wait for (and so hold up) long work on a
+        // cell below. Deleting one does.
+        let kept = !matches!(at, ObjectRef::Cell(_)) && !self.is_being_deleted(at)?;
+        let mode = if kept {
+            LockMode::Shared
+        } else {
+            LockMode::Exclusive
+        };
+        let _lock = self.store.lock(at, mode, LOCK_WAIT).await?;
         match at {
             ObjectRef::Cell(at) => match self.store.cell(at)? {
                 None => Ok(Outcome::default()),
                 Some(cell) => self.reconcile_cell(cell, &self.options(None), watch).await,
             },
+            // Marked meanwhile: whoever did so goes on with it.
+            _ if kept && self.is_being_deleted(at)? => Ok(Outcome::default()),
             _ => self.reconcile_scope(at, watch).await,
         }
+    }
+
+    fn is_being_deleted(&self, at: &ObjectRef) -> Result<bool> {
+        Ok(self
+            .stored(at)?
+            .is_some_and(|object| object.meta().deletion.is_some()))
     }
 
     /// Reconciles a cell whose lock the caller holds.
