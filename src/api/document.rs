@@ -39,7 +39,8 @@ pub enum Object {
     V1beta1(Box<V1beta1>),
 }
 
-/// The kinds of `v1beta1`.
+/// The kinds of `v1beta1`. Boxed as a whole, so the sizes do not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum V1beta1 {
     /// A tenant.

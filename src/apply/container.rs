@@ -254,8 +254,10 @@ mod tests {
         ContainerSpec::new("web".parse().unwrap(), "nginx")
     }
 
+    type Row = (&'static str, Action, fn(&mut ContainerSpec));
+
     /// One change for every field; the count makes sure that none is forgotten.
-    fn changes() -> Vec<(&'static str, Action, fn(&mut ContainerSpec))> {
+    fn changes() -> Vec<Row> {
         use Action::{Live, Recreate, Restart};
         vec![
             ("root", Live, |c| c.root = true),

@@ -81,6 +81,8 @@ pub fn order<T>(mut objects: Vec<(T, AnyObject)>) -> Vec<(T, AnyObject)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const CELL: &str = "kind: Cell\nmetadata: {name: web}\nspec: {realmId: r, spaceId: s, stackId: t, containers: [{id: a, image: x}]}\n";
@@ -163,6 +165,29 @@ mod tests {
             let error = read("t", text.as_bytes()).unwrap_err();
             assert_eq!(error.reason, "Duplicate");
             assert!(error.message.contains(part), "{error}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// A manifest with a few bytes replaced, removed or doubled.
+        #[test]
+        fn damaged_manifests_give_objects_or_an_error(
+            edits in prop::collection::vec((any::<prop::sample::Index>(), 0..3u8, any::<u8>()), 1..6),
+        ) {
+            let mut bytes = format!("{CELL}---\n{}", container("b", "web")).into_bytes();
+            for (index, edit, byte) in edits {
+                let at = index.index(bytes.len());
+                match edit {
+                    0 => bytes[at] = byte,
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, byte),
+                }
+            }
+            if let Err(error) = read("t", &bytes) {
+                prop_assert_eq!(error.code, api::Code::Invalid);
+            }
         }
     }
 }

@@ -157,7 +157,7 @@ impl<'t> Reader<'t> {
                     return Err(budget(at, format!("more than {MAX_DOCUMENTS} documents")));
                 }
                 let byte = byte(span.start.byte_offset());
-                let line_start = self.text[..byte].rfind('\n').map_or(0, |i| i + 1);
+                let line_start = self.text[..byte].rfind(['\n', '\r']).map_or(0, |i| i + 1);
                 self.start = (line_start, at.line);
                 self.root = None;
                 self.sizes.clear();

@@ -260,10 +260,10 @@ fn check_env(check: &mut Check, path: &str, pair: &str) {
 fn check_user(check: &mut Check, path: &str, user: &str) {
     let part = |text: &str| {
         let numeric = text.bytes().all(|b| b.is_ascii_digit());
+        let odd = |c: char| c.is_whitespace() || c.is_control() || c == '/';
         // (uid_t)-1 means "no change" to the kernel.
-        !text.is_empty()
-            && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/')
-            && !(numeric && text.parse::<u32>().map_or(true, |id| id == u32::MAX))
+        let in_range = !numeric || text.parse::<u32>().is_ok_and(|id| id != u32::MAX);
+        !text.is_empty() && !text.contains(odd) && in_range
     };
     if !user.is_empty() && (user.matches(':').count() > 1 || !user.split(':').all(part)) {
         check
