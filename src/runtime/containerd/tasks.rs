@@ -1,6 +1,7 @@
 //! Tasks: the running side of a container.
 
 use std::collections::HashMap;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -67,6 +68,7 @@ async fn processes(c: &Connection, namespace: &str) -> Result<Vec<Process>> {
 /// Makes a task. One that is made or runs already is fine; an ended one is replaced.
 pub async fn create(c: &Connection, program: &Path, request: &TaskRequest) -> Result<()> {
     let (namespace, id) = (request.namespace.as_str(), request.id.as_str());
+    log_directory(&request.log)?;
     let rootfs = snapshots::mounts(c, namespace, id).await?;
     let output = log::uri(program, &request.log);
     let message = CreateTaskRequest {
@@ -95,6 +97,21 @@ pub async fn create(c: &Connection, program: &Path, request: &TaskRequest) -> Re
         Ok(_) => Ok(()),
         Err(s) => Err(failure(c, "making", id, &s)),
     }
+}
+
+/// The log writer makes its file, but not the way to it.
+fn log_directory(log: &Path) -> Result<()> {
+    let Some(parent) = log.parent() else {
+        return Ok(());
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(parent)
+        .map_err(|e| Error::Other {
+            what: format!("making the log directory {}", parent.display()),
+            cause: e.to_string(),
+        })
 }
 
 /// Starts the process of a made task. One that runs already is fine.
