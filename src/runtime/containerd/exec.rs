@@ -1,7 +1,6 @@
 //! Further processes in a running task.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use containerd_client::services::v1::{
@@ -20,8 +19,11 @@ use crate::runtime::{Connection, Error, ExecControl, ExecRequest, ExecSession, R
 /// Type URL under which containerd takes a process.
 const PROCESS_URL: &str = "types.containerd.io/opencontainers/runtime-spec/1/Process";
 /// After the process's end: how long a reader may wait for output that does not
-/// come (a grandchild keeps the pipe open) before the shim is told to close it.
-const LINGER: Duration = Duration::from_secs(1);
+/// come (a grandchild keeps the pipe open) before the shim is told to close it;
+/// this many looks at an empty pipe in a row, ...
+const LINGER: u32 = 10;
+/// ... this far apart.
+const SAMPLE: Duration = Duration::from_millis(100);
 
 /// One exec as containerd addresses it.
 #[derive(Debug, Clone)]
@@ -194,19 +196,16 @@ async fn attend(
 }
 
 /// Removing a process makes the shim close its pipes two seconds later, read or
-/// not. So first wait for the reader: for as long as it has something to read,
-/// and a moment when it has not.
-async fn drain(watch: Watch) {
-    let Watch { idle, mut drained } = watch;
-    loop {
+/// not. So first wait for the reader: for as long as there is something to read,
+/// and a moment when there is not.
+async fn drain(mut watch: Watch) {
+    let mut quiet = 0;
+    while quiet < LINGER {
         tokio::select! {
-            _ = &mut drained => return,
-            () = tokio::time::sleep(LINGER) => {
-                if idle.load(Ordering::Relaxed) {
-                    return;
-                }
-            }
+            _ = &mut watch.drained => return,
+            () = tokio::time::sleep(SAMPLE) => {}
         }
+        quiet = if watch.empty() { quiet + 1 } else { 0 };
     }
 }
 

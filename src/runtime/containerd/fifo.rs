@@ -4,8 +4,6 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use nix::sys::stat::Mode;
@@ -74,17 +72,22 @@ pub struct Output {
     /// A writer of our own: without any writer a read says "end" although the
     /// shim has not opened its end yet.
     guard: Option<Sender>,
-    idle: Arc<AtomicBool>,
     drained: Option<oneshot::Sender<()>>,
 }
 
 /// Tells how far the reading of an [`Output`] is.
 #[derive(Debug)]
 pub struct Watch {
-    /// The reader waits for data that is not there.
-    pub idle: Arc<AtomicBool>,
+    fifo: Receiver,
     /// Resolves when the end was read or the reader was dropped.
     pub drained: oneshot::Receiver<()>,
+}
+
+impl Watch {
+    /// Whether nothing lies in the FIFO to be read (ioctl_pipe(2), FIONREAD).
+    pub fn empty(&self) -> bool {
+        rustix::io::ioctl_fionread(&self.fifo).is_ok_and(|bytes| bytes == 0)
+    }
 }
 
 impl Output {
@@ -92,15 +95,14 @@ impl Output {
     pub fn open(path: &Path) -> io::Result<(Self, Watch)> {
         let receiver = pipe::OpenOptions::new().open_receiver(path)?;
         let guard = pipe::OpenOptions::new().open_sender(path)?;
-        let (tx, rx) = oneshot::channel();
-        let idle = Arc::new(AtomicBool::new(false));
+        let fifo = pipe::OpenOptions::new().open_receiver(path)?;
+        let (tx, drained) = oneshot::channel();
         let output = Self {
             receiver,
             guard: Some(guard),
-            idle: idle.clone(),
             drained: Some(tx),
         };
-        Ok((output, Watch { idle, drained: rx }))
+        Ok((output, Watch { fifo, drained }))
     }
 
     /// The shim has its end: from now on the end of its writing is the end.
@@ -118,7 +120,6 @@ impl AsyncRead for Output {
         let before = buf.filled().len();
         let wanted = buf.remaining() > 0;
         let result = Pin::new(&mut self.receiver).poll_read(cx, buf);
-        self.idle.store(result.is_pending(), Ordering::Relaxed);
         match &result {
             Poll::Ready(Ok(())) if wanted && buf.filled().len() == before => self.drained = None,
             Poll::Ready(Err(_)) => self.drained = None,
@@ -201,11 +202,12 @@ mod tests {
         let (mut output, mut watch) = Output::open(&path).unwrap();
         let mut shim = pipe::OpenOptions::new().open_sender(&path).unwrap();
         shim.write_all(b"abc").await.unwrap();
+        assert!(!watch.empty());
         let mut bytes = [0; 3];
         output.read_exact(&mut bytes).await.unwrap();
         let more = tokio::time::timeout(std::time::Duration::from_millis(20), output.read_u8());
         assert!(more.await.is_err());
-        assert!(watch.idle.load(Ordering::Relaxed));
+        assert!(watch.empty());
         assert!(watch.drained.try_recv().is_err());
         output.release();
         drop(shim);
