@@ -30,13 +30,49 @@ pub struct Arguments {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Prepare the host: default realm, space and stack, and the built-in image
+    Init(verbs::init::Init),
     /// Make the host as manifests say
     Apply(verbs::apply::Apply),
     /// Show objects
     #[command(visible_alias = "g")]
     Get(verbs::get::Get),
+    /// Delete objects
+    #[command(visible_alias = "d")]
+    Delete(verbs::delete::Delete),
+    /// Start a cell
+    #[command(visible_alias = "sta")]
+    Start(verbs::lifecycle::Start),
+    /// Stop a cell; it stays stopped, also after a reboot
+    #[command(visible_alias = "sto")]
+    Stop(verbs::lifecycle::Stop),
+    /// End a cell at once with SIGKILL; it stays stopped
+    #[command(visible_alias = "k")]
+    Kill(verbs::lifecycle::Kill),
+    /// Stop a cell and start it again
+    #[command(visible_alias = "res")]
+    Restart(verbs::lifecycle::Restart),
+    /// Run a cell and follow it
+    Run(Box<verbs::run::Run>),
+    /// Run a further process in a container
+    Exec(verbs::exec::Exec),
+    /// Show the output of a container
+    #[command(visible_alias = "logs")]
+    Log(verbs::log::Log),
+    /// Work with images
+    #[command(visible_alias = "img")]
+    Image(verbs::image::Image),
+    /// Check daemon, host and state
+    Status(verbs::status::Status),
     /// Show the versions of client, daemon and containerd
     Version(verbs::version::Version),
+    /// Start, stop and look at the daemon
+    Daemon(verbs::daemon::Daemon),
+    /// Remove everything kukeon made on this host, except its binaries
+    Uninstall(verbs::uninstall::Uninstall),
+    /// Print the completion script of a shell
+    #[command(alias = "autocomplete")]
+    Completion(verbs::completion::Completion),
 }
 
 /// What has to be known of a verb before it runs.
@@ -73,19 +109,59 @@ impl Shape {
 impl Verb {
     /// What has to be known before it runs.
     pub fn shape(&self) -> Shape {
+        let in_process = |shape: Shape| Shape {
+            in_process: true,
+            ..shape
+        };
+        let owns_signals = |shape: Shape| Shape {
+            owns_signals: true,
+            ..shape
+        };
         match self {
+            Verb::Init(_) => in_process(Shape::changes("init")),
             Verb::Apply(_) => Shape::changes("apply"),
             Verb::Get(_) => Shape::looks("get"),
+            Verb::Delete(_) => Shape::changes("delete"),
+            Verb::Start(_) => Shape::changes("start"),
+            Verb::Stop(_) => Shape::changes("stop"),
+            Verb::Kill(_) => Shape::changes("kill"),
+            Verb::Restart(_) => Shape::changes("restart"),
+            Verb::Run(run) if run.is_detached() => Shape::changes("run"),
+            Verb::Run(_) => owns_signals(Shape::changes("run")),
+            Verb::Exec(_) => owns_signals(Shape::changes("exec")),
+            Verb::Log(_) => owns_signals(Shape::looks("log")),
+            Verb::Image(image) => match image.shape() {
+                (name, true) => Shape::changes(name),
+                (name, false) => Shape::looks(name),
+            },
+            Verb::Status(_) => in_process(Shape::looks("status")),
             Verb::Version(_) => Shape::looks("version"),
+            Verb::Daemon(_) => Shape::looks("daemon"),
+            Verb::Uninstall(_) => in_process(Shape::changes("uninstall")),
+            Verb::Completion(_) => Shape::looks("completion"),
         }
     }
 
     /// Runs it.
     pub async fn run(self, context: &Context) -> Outcome {
         match self {
+            Verb::Init(verb) => verb.run(context).await,
             Verb::Apply(verb) => verb.run(context).await,
             Verb::Get(verb) => verb.run(context).await,
+            Verb::Delete(verb) => verb.run(context).await,
+            Verb::Start(verb) => verb.run(context).await,
+            Verb::Stop(verb) => verb.run(context).await,
+            Verb::Kill(verb) => verb.run(context).await,
+            Verb::Restart(verb) => verb.run(context).await,
+            Verb::Run(verb) => verb.run(context).await,
+            Verb::Exec(verb) => verb.run(context).await,
+            Verb::Log(verb) => verb.run(context).await,
+            Verb::Image(verb) => verb.run(context).await,
+            Verb::Status(verb) => verb.run(context).await,
             Verb::Version(verb) => verb.run(context).await,
+            Verb::Daemon(verb) => verb.run(context).await,
+            Verb::Uninstall(verb) => verb.run(context).await,
+            Verb::Completion(verb) => verb.run(context).await,
         }
     }
 }
@@ -135,22 +211,25 @@ fn upper(name: &str) -> String {
     name.replace('-', "_").to_ascii_uppercase()
 }
 
-/// Reads the command line; help and usage errors come back as clap's error. A
-/// bare `kuke` and a bare group show their help and succeed.
+/// Reads the command line; help and usage errors come back as clap's error.
 pub fn parse(argv: Vec<OsString>) -> Result<Arguments, clap::Error> {
     let mut command = command();
-    let matches = command
-        .try_get_matches_from_mut(argv)
-        .map_err(bare_is_help)?;
+    let matches = command.try_get_matches_from_mut(argv)?;
     Arguments::from_arg_matches(&matches).map_err(|e| e.format(&mut command))
 }
 
-/// A group without a verb asks for help: that succeeds, on standard output.
-fn bare_is_help(error: clap::Error) -> clap::Error {
-    if error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return error;
+/// Shows what parsing came to; gives the exit code. A bare `kuke` and a bare
+/// group ask for help, which goes to standard output and succeeds.
+pub fn show(shown: &clap::Error) -> u8 {
+    if shown.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        use std::io::Write;
+
+        let _ = write!(anstream::stdout(), "{}", shown.render().ansi());
+        return 0;
     }
-    clap::Error::raw(ErrorKind::DisplayHelp, error.render())
+    // A closed pipe leaves nobody to show it to.
+    let _ = shown.print();
+    u8::try_from(shown.exit_code()).unwrap_or(2)
 }
 
 #[cfg(test)]

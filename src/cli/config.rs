@@ -1,6 +1,7 @@
 //! Where a verb works and with which settings: flag over environment over file
 //! over default.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -73,6 +74,8 @@ pub struct Config {
     pub limit: Option<Duration>,
     /// Things to mention on standard error.
     pub warnings: Vec<String>,
+    /// The server file, where one was named.
+    server_configuration: Option<PathBuf>,
 }
 
 /// Reads a duration such as `10s`, `1m30s` or `500ms`; a plain number is seconds.
@@ -129,7 +132,29 @@ impl Config {
             verbose,
             limit: globals.request_timeout,
             warnings,
+            server_configuration: server_path(globals, &env),
         })
+    }
+
+    /// Flags that make a daemon serve exactly this instance.
+    pub fn daemon_flags(&self) -> Vec<OsString> {
+        let settings = &self.resolved.settings;
+        let mut flags: Vec<OsString> = Vec::new();
+        let mut flag = |name: &str, value: &dyn AsRef<OsStr>| {
+            flags.push(name.into());
+            flags.push(value.as_ref().into());
+        };
+        if let Some(file) = &self.server_configuration {
+            flag("--configuration", file);
+        }
+        flag("--run-path", &settings.run_path);
+        flag("--socket", &settings.socket);
+        flag("--containerd-socket", &settings.containerd_socket);
+        flag("--containerd-namespace-suffix", &settings.namespace_suffix);
+        flag("--cgroup-root", &settings.cgroup_root);
+        flag("--pod-subnet-cidr", &settings.pod_subnet.to_string());
+        flag("--log-level", &self.resolved.log_level.as_str());
+        flags
     }
 }
 
@@ -195,6 +220,14 @@ fn client_file(
     Ok((client_layer(spec), host))
 }
 
+/// The server file that was named.
+fn server_path(globals: &Globals, env: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    globals
+        .server_configuration
+        .clone()
+        .or_else(|| env("KUKEOND_CONFIGURATION").map(PathBuf::from))
+}
+
 /// The server file, as far as it speaks of the same instance: a default file
 /// says nothing about another run path.
 fn server_file(
@@ -202,10 +235,7 @@ fn server_file(
     env: impl Fn(&str) -> Option<String>,
     upper: &SettingsLayer,
 ) -> Result<SettingsLayer> {
-    let named = globals
-        .server_configuration
-        .clone()
-        .or_else(|| env("KUKEOND_CONFIGURATION").map(PathBuf::from));
+    let named = server_path(globals, env);
     let path = named.clone().unwrap_or_else(|| SERVER_FILE.into());
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,

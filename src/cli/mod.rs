@@ -4,6 +4,7 @@
 
 mod age;
 mod args;
+mod complete;
 mod config;
 mod context;
 mod failure;
@@ -11,10 +12,13 @@ mod follow;
 mod kind;
 mod manifest;
 mod output;
+mod process;
 mod progress;
 mod scope;
 mod signals;
+mod terminal;
 mod verbs;
+mod workload;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -63,12 +67,12 @@ pub fn entry(
 
 /// Entry of `kuke`; `argv` is with the program's name.
 pub fn main(argv: Vec<OsString>, in_process: InProcess) -> ExitCode {
+    if complete::answer(&argv, in_process) {
+        return ExitCode::SUCCESS;
+    }
     let arguments = match args::parse(argv) {
         Ok(arguments) => arguments,
-        Err(shown) => {
-            let _ = shown.print();
-            return ExitCode::from(u8::try_from(shown.exit_code()).unwrap_or(2));
-        }
+        Err(shown) => return ExitCode::from(args::show(&shown)),
     };
     let shape = arguments.verb.shape();
     let code = match Context::new(arguments.globals, shape, in_process) {

@@ -220,7 +220,7 @@ fn unreachable(socket: &Path, error: &io::Error) -> Error {
         return Error::new(
             Code::Permission,
             "SocketPermission",
-            format!("kukeond at {socket} may not be used by this user"),
+            format!("dial kukeond at {socket}: permission denied"),
         )
         .hint("run as root, or join the socket's group (by default `kukeon`) and log in again");
     }

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
 
 use crate::api::v1beta1::ServerConfiguration;
 use crate::api::{Code, Error, Result, decode_config};
@@ -16,7 +17,13 @@ pub const SERVER_FILE: &str = "/etc/kukeon/kukeond.yaml";
 
 /// The kukeon daemon: keeps cells as their manifests say and serves the API.
 #[derive(Debug, Parser)]
-#[command(name = "kukeond", version, disable_help_subcommand = true)]
+#[command(
+    name = "kukeond",
+    version,
+    disable_help_subcommand = true,
+    args_override_self = true,
+    max_term_width = 100
+)]
 pub struct Arguments {
     #[command(flatten)]
     flags: Flags,
@@ -27,7 +34,11 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Serve in the foreground until SIGTERM or SIGINT
-    Serve,
+    Serve {
+        /// In a session of its own, for whoever starts it without a service manager
+        #[arg(long, hide = true)]
+        background: bool,
+    },
 }
 
 /// Every setting as a flag. Precedence: flag, environment, file, default.
@@ -74,17 +85,21 @@ struct Flags {
 }
 
 /// Reads the command line; help and usage errors come back as clap's error.
-/// A bare `kukeond` shows its help and succeeds.
 pub fn parse(argv: Vec<OsString>) -> std::result::Result<Arguments, clap::Error> {
-    let mut command = Arguments::command();
-    if argv.len() <= 1 {
-        let help = command.render_help();
-        return Err(command
-            .error(clap::error::ErrorKind::DisplayHelp, help)
-            .with_cmd(&command));
+    Arguments::try_parse_from(argv)
+}
+
+/// Shows what parsing came to; gives the exit code. A bare `kukeond` asks for
+/// help, which goes to standard output and succeeds.
+pub fn show(shown: &clap::Error) -> u8 {
+    if shown.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        use std::io::Write;
+
+        let _ = write!(anstream::stdout(), "{}", shown.render().ansi());
+        return 0;
     }
-    let matches = command.try_get_matches_from_mut(argv)?;
-    Arguments::from_arg_matches(&matches)
+    let _ = shown.print();
+    u8::try_from(shown.exit_code()).unwrap_or(2)
 }
 
 impl Arguments {
@@ -93,7 +108,12 @@ impl Arguments {
     /// # Errors
     /// [`Code::Invalid`] for a setting or file that cannot be used.
     pub fn resolve(self) -> Result<Resolved> {
-        let Verb::Serve = self.verb;
+        let Verb::Serve { background } = self.verb;
+        if background {
+            // Whoever leads a process group cannot have a new session (setsid(2)),
+            // and then stays in the old one.
+            let _ = nix::unistd::setsid();
+        }
         let env = |name: &str| std::env::var(name).ok();
         let program = std::env::current_exe()
             .map_err(|e| Error::failed("NoProgram", format!("the path of kukeond itself: {e}")))?;
@@ -162,7 +182,7 @@ mod tests {
     #[test]
     fn bare_kukeond_shows_help_and_succeeds() {
         let shown = parse(vec!["kukeond".into()]).expect_err("help");
-        assert_eq!(shown.exit_code(), 0);
+        assert_eq!(show(&shown), 0);
         assert!(shown.to_string().contains("serve"));
     }
 

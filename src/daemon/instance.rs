@@ -42,8 +42,9 @@ impl Instance {
                     Code::Conflict,
                     "AlreadyRunning",
                     format!(
-                        "another kukeond serves {}: it holds {}",
+                        "another kukeond serves {} at {}: it holds {}",
                         settings.run_path.display(),
+                        settings.socket.display(),
                         path.display()
                     ),
                 )

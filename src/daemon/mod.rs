@@ -29,10 +29,7 @@ use crate::model::{Settings, SettingsError};
 pub fn main(argv: Vec<OsString>) -> ExitCode {
     let arguments = match args::parse(argv) {
         Ok(arguments) => arguments,
-        Err(shown) => {
-            let _ = shown.print();
-            return ExitCode::from(u8::try_from(shown.exit_code()).unwrap_or(2));
-        }
+        Err(shown) => return ExitCode::from(args::show(&shown)),
     };
     match arguments.resolve().and_then(serve::run) {
         Ok(()) => ExitCode::SUCCESS,

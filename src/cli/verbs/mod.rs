@@ -1,5 +1,16 @@
 //! The verbs, one file a group.
 
 pub mod apply;
+pub mod completion;
+pub mod daemon;
+pub mod delete;
+pub mod exec;
 pub mod get;
+pub mod image;
+pub mod init;
+pub mod lifecycle;
+pub mod log;
+pub mod run;
+pub mod status;
+pub mod uninstall;
 pub mod version;

@@ -1,0 +1,224 @@
+//! Completion in shells, with the names of live objects. Kept in one file
+//! because the interface of the completion crate is not settled yet.
+
+use std::ffi::{OsStr, OsString};
+use std::time::Duration;
+
+use clap::{Arg, Command};
+use clap_complete::CompleteEnv;
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+
+use super::config::{Config, Globals, Place};
+use super::kind::Kind;
+use super::output::objects;
+use super::{InProcess, args};
+use crate::api::v1;
+use crate::client::{Kukeon, Remote};
+
+/// A completion that takes longer is of no use.
+const LIMIT: Duration = Duration::from_secs(2);
+/// Variable by which the shell's script asks for candidates.
+pub const VARIABLE: &str = "KUKE_COMPLETE";
+
+/// Answers a shell that asks for candidates; true when that was it.
+pub fn answer(argv: &[OsString], in_process: InProcess) -> bool {
+    if std::env::var_os(VARIABLE).is_none() {
+        return false;
+    }
+    let factory = || with_names(args::command(), in_process);
+    CompleteEnv::with_factory(factory)
+        .var(VARIABLE)
+        .try_complete(argv.iter().cloned(), None)
+        // A completion that fails offers nothing; the shell shows no errors.
+        .unwrap_or(true)
+}
+
+/// The script that makes a shell ask.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn script(shell: &str) -> std::io::Result<Vec<u8>> {
+    let shells = clap_complete::env::Shells::builtins();
+    let shell = shells
+        .completer(shell)
+        .ok_or_else(|| std::io::Error::other(format!("unknown shell {shell:?}")))?;
+    let mut text = Vec::new();
+    shell.write_registration(VARIABLE, "kuke", "kuke", "kuke", &mut text)?;
+    Ok(text)
+}
+
+/// Puts completers on the arguments that take names of objects.
+fn with_names(command: Command, in_process: InProcess) -> Command {
+    let names: Vec<String> = command
+        .get_subcommands()
+        .map(|verb| verb.get_name().to_owned())
+        .collect();
+    let complete = move |arg: Arg, kind: Kind| {
+        arg.add(ArgValueCompleter::new(move |current: &OsStr| {
+            candidates(kind, current, in_process)
+        }))
+    };
+    names.into_iter().fold(command, |command, verb| {
+        command.mut_subcommand(verb, |verb| {
+            verb.mut_args(|arg| match arg.get_id().as_str() {
+                "realm" => complete(arg, Kind::Realm),
+                "space" => complete(arg, Kind::Space),
+                "stack" => complete(arg, Kind::Stack),
+                "cell" => complete(arg, Kind::Cell),
+                "container" => complete(arg, Kind::Container),
+                "name" | "names" => {
+                    arg.add(ArgValueCompleter::new(move |current: &OsStr| match typed()
+                        .find_map(|word| word.parse().ok())
+                    {
+                        Some(kind) => candidates(kind, current, in_process),
+                        None => Vec::new(),
+                    }))
+                }
+                _ => arg,
+            })
+        })
+    })
+}
+
+/// The words typed so far: what stands after the `--` that the script puts there.
+fn typed() -> impl Iterator<Item = String> {
+    std::env::args().skip_while(|word| word != "--").skip(2)
+}
+
+/// Value of a flag among the words typed so far.
+fn typed_flag(words: &[String], flag: &str) -> Option<String> {
+    let with_equals = format!("{flag}=");
+    words.iter().enumerate().find_map(|(at, word)| {
+        if word == flag {
+            return words.get(at + 1).cloned();
+        }
+        word.strip_prefix(&with_equals).map(str::to_owned)
+    })
+}
+
+fn candidates(kind: Kind, current: &OsStr, in_process: InProcess) -> Vec<CompletionCandidate> {
+    let words: Vec<String> = typed().collect();
+    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+    else {
+        return Vec::new();
+    };
+    let names = runtime.block_on(async {
+        tokio::time::timeout(LIMIT, names(kind, &words, in_process))
+            .await
+            .ok()
+            .flatten()
+    });
+    runtime.shutdown_background();
+    let current = current.to_string_lossy();
+    let mut names = names.unwrap_or_default();
+    names.retain(|name| name.starts_with(current.as_ref()));
+    names.sort();
+    names.dedup();
+    names.into_iter().map(CompletionCandidate::new).collect()
+}
+
+/// Names in the scope that was typed. Every failure offers none.
+async fn names(kind: Kind, words: &[String], in_process: InProcess) -> Option<Vec<String>> {
+    let globals = Globals {
+        host: typed_flag(words, "--host"),
+        run_path: typed_flag(words, "--run-path"),
+        configuration: typed_flag(words, "--configuration").map(Into::into),
+        server_configuration: typed_flag(words, "--server-configuration").map(Into::into),
+        containerd_socket: typed_flag(words, "--containerd-socket"),
+        no_daemon: words.iter().any(|word| word == "--no-daemon"),
+        ..Default::default()
+    };
+    let config = Config::resolve(&globals, |name| std::env::var(name).ok()).ok()?;
+    let kukeon: std::sync::Arc<dyn Kukeon> = match config.place {
+        Place::Daemon(socket) => {
+            std::sync::Arc::new(Remote::connect(&socket, Some(LIMIT)).await.ok()?)
+        }
+        Place::Here if nix::unistd::geteuid().is_root() => {
+            in_process(config.resolved.settings).await.ok()?
+        }
+        Place::Here => return None,
+    };
+    let scope = scope_of(kind, words);
+    if kind == Kind::Image {
+        let request = v1::ListImagesRequest { realm: scope.realm };
+        let images = kukeon.list_images(request).await.ok()?.images;
+        return Some(images.into_iter().map(|image| image.name).collect());
+    }
+    let request = v1::GetRequest {
+        kind: kind.as_str().to_owned(),
+        scope: Some(scope),
+        ..Default::default()
+    };
+    let found = kukeon.get(request).await.ok()?.objects;
+    Some(
+        found
+            .iter()
+            .map(|object| objects::name(object).to_owned())
+            .collect(),
+    )
+}
+
+/// Where to look: the typed scope flags, `default` for those above the kind.
+fn scope_of(kind: Kind, words: &[String]) -> v1::Scope {
+    let level = match kind {
+        Kind::Realm => 0,
+        Kind::Space | Kind::Image => 1,
+        Kind::Stack => 2,
+        Kind::Cell | Kind::Container => 3,
+    };
+    let part = |at: usize, flag: &str| match at < level {
+        true => typed_flag(words, flag).unwrap_or_else(|| "default".to_owned()),
+        false => String::new(),
+    };
+    v1::Scope {
+        realm: part(0, "--realm"),
+        space: part(1, "--space"),
+        stack: part(2, "--stack"),
+        cell: match kind {
+            // `exec CELL --container <tab>` names the cell by position.
+            Kind::Container => typed_flag(words, "--cell")
+                .or_else(|| words.get(1).filter(|word| !word.starts_with('-')).cloned())
+                .unwrap_or_default(),
+            _ => String::new(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn typed_flags_reach_the_lookup() {
+        let line = words("get cell --realm=a --space b --host unix:///x");
+        assert_eq!(typed_flag(&line, "--realm").as_deref(), Some("a"));
+        assert_eq!(typed_flag(&line, "--space").as_deref(), Some("b"));
+        assert_eq!(typed_flag(&line, "--stack"), None);
+        let scope = scope_of(Kind::Cell, &line);
+        let parts = (
+            scope.realm.as_str(),
+            scope.space.as_str(),
+            scope.stack.as_str(),
+        );
+        assert_eq!(parts, ("a", "b", "default"));
+        assert_eq!(scope_of(Kind::Space, &line).space, "");
+        assert_eq!(scope_of(Kind::Container, &words("exec web -c")).cell, "web");
+    }
+
+    #[test]
+    fn every_promised_shell_has_a_script_that_asks_kuke() {
+        for shell in ["bash", "zsh", "fish"] {
+            let text = String::from_utf8(script(shell).expect(shell)).expect("text");
+            assert!(text.contains(VARIABLE), "{shell}: {text}");
+            assert!(text.contains("kuke"), "{shell}");
+        }
+        assert!(script("tcsh").is_err());
+    }
+}

@@ -1,0 +1,257 @@
+//! `kuke delete`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::lifecycle::{seconds, select};
+use crate::api::v1::{self, ResourceResult};
+use crate::cli::config::duration;
+use crate::cli::context::Context;
+use crate::cli::failure::{Failure, Outcome, usage};
+use crate::cli::follow::{failures, follow, single_failure};
+use crate::cli::kind::Kind;
+use crate::cli::manifest;
+use crate::cli::output::Format;
+use crate::cli::scope::ScopeFlags;
+use crate::cli::verbs::apply::{Results, print_result};
+
+/// Delete objects
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  kuke delete cell web
+  kuke delete cell -l app=shop
+  kuke delete realm shop --cascade
+  kuke delete -f stack.yaml        in reverse order, what is missing is no error")]
+pub struct Delete {
+    /// Kind
+    #[arg(
+        value_name = "KIND",
+        required_unless_present = "file",
+        conflicts_with = "file"
+    )]
+    kind: Option<Kind>,
+    /// Names
+    #[arg(value_name = "NAME", conflicts_with = "file")]
+    names: Vec<String>,
+    #[command(flatten)]
+    scope: ScopeFlags,
+    /// Cell of a container
+    #[arg(long, value_name = "NAME", help_heading = "Scope")]
+    cell: Option<String>,
+    /// Delete the objects of these documents; file, directory, or - for standard input
+    #[arg(long, short, value_name = "FILE|DIR|-")]
+    file: Vec<String>,
+    /// Every cell with these labels
+    #[arg(long, short = 'l', value_name = "SELECTOR", conflicts_with_all = ["names", "file"])]
+    selector: Option<String>,
+    /// Delete what lives in it first
+    #[arg(long)]
+    cascade: bool,
+    /// Accepted for compatibility: running cells are always stopped first
+    #[arg(long)]
+    force: bool,
+    /// What is missing is no error
+    #[arg(long)]
+    ignore_not_found: bool,
+    /// Time between SIGTERM and SIGKILL [default: each container's own, 10s]
+    #[arg(long, alias = "timeout", value_name = "DURATION", value_parser = duration)]
+    grace: Option<Duration>,
+    /// Output format
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
+}
+
+impl Delete {
+    /// Deletes and prints what became of each object.
+    pub async fn run(self, context: &Context) -> Outcome {
+        let Some(kind) = self.kind else {
+            return self.from_files(context).await;
+        };
+        if self.names.is_empty() && self.selector.is_none() {
+            return Err(usage(format!("{} name is required", kind.singular())).into());
+        }
+        if self.selector.is_some() && kind != Kind::Cell {
+            return Err(usage("--selector is offered for cells").into());
+        }
+        if kind == Kind::Container && self.cell.is_none() {
+            return Err(usage("delete container NAME needs --cell").into());
+        }
+        if kind == Kind::Image {
+            return self.images(context).await;
+        }
+        self.named(context, kind).await
+    }
+
+    async fn named(&self, context: &Context, kind: Kind) -> Outcome {
+        let kukeon = context.kukeon().await?;
+        let scope = self
+            .scope
+            .clone()
+            .or_env("delete", kind.singular(), |name| std::env::var(name).ok());
+        let targets = match &self.selector {
+            Some(selector) => select(&kukeon, &scope, selector).await?,
+            None => {
+                let mut place = scope.single();
+                place.cell = self.cell.clone().unwrap_or_default();
+                let named = |name: &String| (name.clone(), place.clone());
+                self.names.iter().map(named).collect()
+            }
+        };
+        if targets.is_empty() && !self.output.is_structured() {
+            context.out.line("No cells matched the selector.")?;
+        }
+        let several = targets.len() > 1;
+        let mut results = Vec::new();
+        for (name, scope) in targets {
+            let request = v1::DeleteRequest {
+                kind: kind.as_str().to_owned(),
+                name,
+                scope: Some(scope),
+                cascade: self.cascade,
+                ignore_not_found: self.ignore_not_found,
+                grace_seconds: self.grace.map(seconds),
+                ..Default::default()
+            };
+            let events = kukeon.delete(request).await?;
+            results.extend(follow(context, events, |result| self.print(context, result)).await?);
+        }
+        let failure = if several {
+            failures(&results, "some resources failed to delete")
+        } else {
+            single_failure(&results)
+        };
+        self.end(context, results, failure)
+    }
+
+    async fn from_files(&self, context: &Context) -> Outcome {
+        // The last file first, as the documents within each.
+        let mut manifests = manifest::read_all(&self.file)?;
+        manifests.reverse();
+        let kukeon = context.kukeon().await?;
+        let mut results = Vec::new();
+        for manifest in manifests {
+            let request = v1::DeleteRequest {
+                manifest: manifest.bytes,
+                source: manifest.source,
+                cascade: self.cascade,
+                ignore_not_found: true,
+                grace_seconds: self.grace.map(seconds),
+                ..Default::default()
+            };
+            let events = kukeon.delete(request).await?;
+            let each = |result: &ResourceResult| match self.output {
+                Format::Json | Format::Yaml => Ok(()),
+                Format::Name => self.print(context, result),
+                Format::Table | Format::Wide => {
+                    print_result(context, result, self.output == Format::Wide)
+                }
+            };
+            results.extend(follow(context, events, each).await?);
+        }
+        let failure = failures(&results, "some resources failed to delete");
+        self.end(context, results, failure)
+    }
+
+    async fn images(&self, context: &Context) -> Outcome {
+        let kukeon = context.kukeon().await?;
+        let realm = self.scope.single().realm;
+        for name in &self.names {
+            let request = v1::DeleteImageRequest {
+                realm: realm.clone(),
+                name: name.clone(),
+            };
+            match kukeon.delete_image(request).await {
+                Ok(answer) => context.out.line(format_args!(
+                    "deleted image {:?} from realm {realm:?}",
+                    answer.name
+                ))?,
+                Err(error) if self.ignore_not_found && error.code == crate::api::Code::NotFound => {
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(0)
+    }
+
+    fn end(
+        &self,
+        context: &Context,
+        results: Vec<ResourceResult>,
+        failure: Option<crate::api::Error>,
+    ) -> Outcome {
+        if self.output.is_structured() {
+            let results = Results { resources: results };
+            context.out.structured(self.output, &results)?;
+        }
+        match failure {
+            Some(error) => Err(error.into()),
+            None => Ok(0),
+        }
+    }
+
+    fn print(&self, context: &Context, result: &ResourceResult) -> Result<(), Failure> {
+        if result.error.is_some() && self.names.len() == 1 {
+            return Ok(());
+        }
+        match self.output {
+            Format::Json | Format::Yaml => Ok(()),
+            Format::Name => context.out.line(format_args!(
+                "{}/{}",
+                result.kind.to_ascii_lowercase(),
+                result.name
+            )),
+            Format::Table | Format::Wide if result.action == "deleted" => {
+                context.out.line(line(result))
+            }
+            Format::Table | Format::Wide => print_result(context, result, false),
+        }
+    }
+}
+
+/// `Deleted cell "web" from stack "default"`.
+fn line(result: &ResourceResult) -> String {
+    let scope = result.scope.clone().unwrap_or_default();
+    let from = match result.kind.as_str() {
+        "Space" => format!(" from realm {:?}", scope.realm),
+        "Stack" => format!(" from space {:?}", scope.space),
+        "Cell" => format!(" from stack {:?}", scope.stack),
+        "Container" => format!(" from cell {:?}", scope.cell),
+        _ => String::new(),
+    };
+    format!(
+        "Deleted {} {:?}{from}",
+        result.kind.to_ascii_lowercase(),
+        result.name
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_names_its_parent() {
+        let result = |kind: &str| ResourceResult {
+            kind: kind.into(),
+            name: "n".into(),
+            action: "deleted".into(),
+            scope: Some(v1::Scope {
+                realm: "r".into(),
+                space: "s".into(),
+                stack: "t".into(),
+                cell: "c".into(),
+            }),
+            ..Default::default()
+        };
+        for (kind, wanted) in [
+            ("Realm", "Deleted realm \"n\""),
+            ("Space", "Deleted space \"n\" from realm \"r\""),
+            ("Stack", "Deleted stack \"n\" from space \"s\""),
+            ("Cell", "Deleted cell \"n\" from stack \"t\""),
+            ("Container", "Deleted container \"n\" from cell \"c\""),
+        ] {
+            assert_eq!(line(&result(kind)), wanted);
+        }
+    }
+}
