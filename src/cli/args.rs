@@ -244,13 +244,26 @@ mod tests {
     #[test]
     fn bare_shows_help_and_succeeds_and_slips_are_usage_errors() {
         let parsed = |argv: &[&str]| parse(argv.iter().map(OsString::from).collect());
-        let shown = parsed(&["kuke"]).expect_err("help");
-        assert_eq!(shown.exit_code(), 0);
-        assert!(!shown.use_stderr());
+        for argv in [
+            &["kuke"][..],
+            &["kuke", "get"],
+            &["kuke", "image"],
+            &["kuke", "daemon"],
+        ] {
+            let shown = parsed(argv).expect_err("help");
+            assert_eq!(show(&shown), 0, "{argv:?}: {:?}", shown.kind());
+        }
         for argv in [
             &["kuke", "bogus"][..],
             &["kuke", "get", "bogus"],
             &["kuke", "version", "x"],
+            &["kuke", "status", "x"],
+            &["kuke", "exec", "c"],
+            &["kuke", "start"],
+            &["kuke", "run"],
+            &["kuke", "run", "--image", "a", "-f", "b"],
+            &["kuke", "get", "cells", "-o", "typo"],
+            &["kuke", "delete", "-f", "a", "-o", "typo"],
         ] {
             assert_eq!(parsed(argv).expect_err("usage").exit_code(), 2, "{argv:?}");
         }

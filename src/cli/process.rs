@@ -231,7 +231,7 @@ async fn answer(mut child: Child, settings: &Settings, log: &Path, from: u64) ->
             .hint(format!("its whole log is in {}", log.display())));
         }
         if let Ok(remote) = Remote::connect(&settings.socket, Some(Duration::from_secs(5))).await
-            && remote.version(Default::default()).await.is_ok()
+            && answered(&remote.version(Default::default()).await)
         {
             return Ok(());
         }
@@ -245,6 +245,17 @@ async fn answer(mut child: Child, settings: &Settings, log: &Path, from: u64) ->
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Whether somebody answered, be it with a failure of its own.
+fn answered<T>(answer: &Result<T>) -> bool {
+    !matches!(
+        answer,
+        Err(Error {
+            code: Code::Unavailable | Code::Timeout,
+            ..
+        })
+    )
 }
 
 /// The end of what a daemon wrote after a position.
