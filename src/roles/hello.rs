@@ -215,7 +215,8 @@ fn converse(stream: &TcpStream, facts: &Facts) -> io::Result<()> {
 fn log(peer: SocketAddr, head: &str, status: &str) {
     let request = head.lines().next().unwrap_or_default();
     if !request.contains(" /healthz") {
-        note(&format!("{peer} {request:?} {status}"));
+        let ip = peer.ip().to_canonical();
+        note(&format!("{ip} {request:?} {status}"));
     }
 }
 
