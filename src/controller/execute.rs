@@ -102,11 +102,13 @@ impl Controller {
                 return Err((None, cancelled(&target.at)));
             }
             tracing::debug!(object = %target.at, %step, "step");
-            watch.progress.send(Progress {
-                id: target.at.to_string(),
-                text: step.to_string(),
-                ..Progress::default()
-            });
+            if step.may_be_long() {
+                watch.progress.send(Progress {
+                    id: target.at.to_string(),
+                    text: step.to_string(),
+                    ..Progress::default()
+                });
+            }
             self.run_step(target, step, watch)
                 .await
                 .map_err(|error| fail(error.context(format!("{}: {step}", target.at))))?;

@@ -170,6 +170,14 @@ impl Plan {
 }
 
 impl Step {
+    /// Whether a person should be told that it is being done.
+    pub fn may_be_long(&self) -> bool {
+        matches!(
+            self,
+            Step::PullImage { .. } | Step::StopTask { .. } | Step::RemoveNamespace
+        )
+    }
+
     /// The container a step is about, when it is about one.
     pub fn container(&self) -> Option<&Name> {
         match self {
