@@ -132,11 +132,9 @@ impl From<cgroup::Error> for Error {
                 "CgroupUnavailable",
                 "mount cgroup2 (kernel 5.14 or newer is advised)",
             ),
-            E::MissingController { .. } => (
-                Code::Unsupported,
-                "ControllerMissing",
-                "remove the limit, or boot with that controller on cgroup v2 (systemd.unified_cgroup_hierarchy=1)",
-            ),
+            E::MissingController { remedy, .. } => {
+                (Code::Unsupported, "ControllerMissing", remedy.as_str())
+            }
             _ => (Code::Failed, "CgroupFailed", ""),
         };
         Error::new(code, reason, message).hint(hint)
