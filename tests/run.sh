@@ -133,8 +133,9 @@ fi
 if wanted unit; then
     title unit
     targets=(--lib --bins)
-    for file in tests/*.rs; do
-        [ -e "$file" ] && targets+=(--test "$(basename "$file" .rs)")
+    for file in tests/*.rs tests/*/main.rs; do
+        name=${file#tests/} name=${name%/main.rs} name=${name%.rs}
+        if [ -e "$file" ] && [ "$name" != e2e ]; then targets+=(--test "$name"); fi
     done
     cargo test --quiet --locked --no-fail-fast "${targets[@]}" -- --show-output 2>&1 | tee "$logs/unit" |
         grep -vE '^(successes:|---- .* stdout ----|)$'
