@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::path::Path;
 
 use super::cache::{Intent, Record};
 use super::chain::{Chain, Target};
@@ -40,9 +39,7 @@ impl Inner {
         }
         if !outcome.host_interface.is_empty() {
             // The ends of a veth pair only go together.
-            return Path::new("/sys/class/net")
-                .join(&outcome.host_interface)
-                .exists();
+            return netlink::link(&outcome.host_interface).is_ok_and(|link| link.is_some());
         }
         let net = self.sandboxes.paths(cell).net;
         let inside = in_namespace(&net, || netlink::link(ids::INTERFACE));

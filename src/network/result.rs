@@ -1,13 +1,11 @@
 //! Reads results of ADD (CNI specification, section 5; 0.3.0 to 1.1.0 agree on
 //! all that is read here).
 
-use std::path::Path;
-
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::cache::Outcome;
-use super::ids;
+use super::{ids, netlink};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -75,12 +73,10 @@ pub(super) fn outcome(
     })
 }
 
-/// Whether a link of the host is a bridge.
+/// Whether a link of the host is a bridge. Asked of the kernel: `/sys` shows the
+/// links of the namespace it was mounted in, which may be another one.
 pub(super) fn is_bridge(name: &str) -> bool {
-    Path::new("/sys/class/net")
-        .join(name)
-        .join("bridge")
-        .is_dir()
+    netlink::link(name).is_ok_and(|link| link.is_some_and(|link| link.bridge))
 }
 
 #[cfg(test)]
