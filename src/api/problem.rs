@@ -7,6 +7,8 @@ use super::{Error, Result};
 
 /// Problems shown of one input.
 const SHOWN: usize = 20;
+/// Longest sentence about one problem, in characters; values are part of it.
+const SENTENCE: usize = 400;
 /// Longest part of a source line that is shown, in characters.
 const WIDTH: usize = 100;
 
@@ -80,20 +82,14 @@ pub(super) fn report<T>(source: &str, text: &str, problems: &[Located]) -> Resul
             out.push('\n');
         }
         if !document.is_empty() {
-            out.push_str(document);
+            out.push_str(&tame(document, WIDTH));
             out.push_str(" at ");
         }
+        let problem = tame(&problem.to_string(), SENTENCE);
         match at {
-            Some(Position { line, column }) => {
-                out.push_str(&format!("{source}:{line}:{column}: {problem}"));
-                excerpt(
-                    &mut out,
-                    text,
-                    Position {
-                        line: *line,
-                        column: *column,
-                    },
-                );
+            Some(at) => {
+                out.push_str(&format!("{source}:{}:{}: {problem}", at.line, at.column));
+                excerpt(&mut out, text, *at);
             }
             None => out.push_str(&format!("{source}: {problem}")),
         }
@@ -103,6 +99,16 @@ pub(super) fn report<T>(source: &str, text: &str, problems: &[Located]) -> Resul
     }
     let reason = problems.first().map_or("Invalid", |l| l.problem.reason);
     Err(Error::invalid(reason, out))
+}
+
+/// What came from the input goes to terminals and logs: short, without controls.
+fn tame(text: &str, most: usize) -> String {
+    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    let mut out: String = text.chars().take(most).map(visible).collect();
+    if text.chars().nth(most).is_some() {
+        out.push('…');
+    }
+    out
 }
 
 /// The source line with a mark below the place.
@@ -164,6 +170,24 @@ mod tests {
             },
         );
         assert_eq!(out, "");
+    }
+
+    #[test]
+    fn long_and_wild_values_are_tamed() {
+        let problem = Problem::new(
+            "kind",
+            "UnknownKind",
+            format!("\u{1b}[31m{}", "x".repeat(5000)),
+        );
+        let document = "Cell\n\n".repeat(500);
+        let located = Located {
+            problem,
+            at: None,
+            document,
+        };
+        let error = report::<()>("f", "", &[located]).unwrap_err();
+        assert!(error.message.len() < 600, "{}", error.message.len());
+        assert!(!error.message.contains(char::is_control));
     }
 
     #[test]
