@@ -165,7 +165,7 @@ fn client(store: &Store) -> LeasesClient<Channel> {
 }
 
 async fn delete(store: &Store, id: &str, sync: bool) -> Result<()> {
-    let request = store.request(DeleteRequest {
+    let request = store.patient(DeleteRequest {
         id: id.to_owned(),
         sync,
     });

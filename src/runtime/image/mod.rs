@@ -4,6 +4,7 @@
 //! (labels, chain ids, leases), so that they and kukeon see the same images.
 
 mod archive;
+mod auth;
 mod builtin;
 mod digest;
 mod document;
@@ -11,8 +12,10 @@ mod lease;
 mod load;
 mod platform;
 mod prune;
+mod pull;
 mod query;
 mod reference;
+mod registry;
 mod store;
 mod tree;
 mod unpack;
@@ -25,7 +28,7 @@ use tokio::io::AsyncRead;
 
 pub use reference::{is_internal, normalise};
 
-use super::{Connection, Error, ImageDetail, ImageInfo, PruneReport, PullRequest, Result};
+use super::{Connection, ImageDetail, ImageInfo, PruneReport, PullRequest, Result};
 use crate::model::ProgressSink;
 
 /// Images of a namespace.
@@ -49,11 +52,11 @@ pub(crate) async fn digests(c: &Connection, namespace: &str) -> Result<BTreeMap<
 
 /// Fetches and unpacks.
 pub(crate) async fn pull(
-    _c: &Connection,
-    _request: &PullRequest,
-    _progress: ProgressSink,
+    c: &Connection,
+    request: &PullRequest,
+    progress: ProgressSink,
 ) -> Result<String> {
-    Err(Error::NotFound("image".into()))
+    pull::pull(c, request, &progress).await
 }
 
 /// Imports and unpacks an archive.

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use containerd_client::services::v1::content_client::ContentClient;
 use containerd_client::services::v1::images_client::ImagesClient;
 use containerd_client::services::v1::{
-    AbortRequest, CreateImageRequest, GetImageRequest, Image, Info, InfoRequest, ListImagesRequest,
-    ReadContentRequest, UpdateImageRequest, UpdateRequest,
+    AbortRequest, CreateImageRequest, DeleteImageRequest, GetImageRequest, Image, Info,
+    InfoRequest, ListImagesRequest, ReadContentRequest, UpdateImageRequest, UpdateRequest,
 };
 use containerd_client::tonic::transport::Channel;
 use containerd_client::tonic::{Code, Request, Status};
@@ -61,9 +61,17 @@ impl Store {
         self.lease.as_deref()
     }
 
-    /// Wraps a message with namespace and lease.
+    /// Wraps a message with namespace and lease, with the ordinary deadline.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = self.connection.request(&self.namespace, message);
+        self.under_lease(self.connection.call(&self.namespace, message))
+    }
+
+    /// The same for what may rightly take long: streams, unpacking, collecting.
+    pub(crate) fn patient<T>(&self, message: T) -> Request<T> {
+        self.under_lease(self.connection.request(&self.namespace, message))
+    }
+
+    fn under_lease<T>(&self, mut request: Request<T>) -> Request<T> {
         // Lease ids are ours and ASCII.
         if let Some(value) = self.lease.as_ref().and_then(|id| id.parse().ok()) {
             request.metadata_mut().insert("containerd-lease", value);
@@ -91,16 +99,7 @@ impl Store {
         match status.code() {
             Code::NotFound => Error::NotFound(what),
             Code::AlreadyExists => Error::Exists(what),
-            // containerd itself answers Unavailable only for a locked write,
-            // which the writer deals with: the rest is the connection.
-            Code::Unavailable | Code::Cancelled => Error::Unreachable {
-                socket: self.connection.socket.display().to_string(),
-                cause: message.to_owned(),
-            },
-            _ => Error::Other {
-                what,
-                cause: message.to_owned(),
-            },
+            _ => self.connection.error(what, status),
         }
     }
 
@@ -119,7 +118,7 @@ impl Store {
     /// A whole document; never more than [`MAX_DOCUMENT`] bytes.
     pub(crate) async fn document(&self, digest: &str) -> Result<Vec<u8>> {
         let what = || format!("blob {digest}");
-        let request = self.request(ReadContentRequest {
+        let request = self.patient(ReadContentRequest {
             digest: digest.to_owned(),
             offset: 0,
             size: 0,
@@ -254,7 +253,7 @@ impl Store {
 
     /// Removes a name; false when it was not there.
     pub(crate) async fn delete_image(&self, name: &str, sync: bool) -> Result<bool> {
-        let request = self.request(containerd_client::services::v1::DeleteImageRequest {
+        let request = self.patient(DeleteImageRequest {
             name: name.to_owned(),
             sync,
             target: None,

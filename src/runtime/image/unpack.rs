@@ -179,7 +179,7 @@ async fn prepare(
 /// Returns the digest of what was applied, uncompressed.
 async fn apply(store: &Store, layer: &Descriptor, mounts: Vec<Mount>) -> Result<String> {
     let what = format!("unpacking layer {}", layer.digest);
-    let request = store.request(ApplyRequest {
+    let request = store.patient(ApplyRequest {
         diff: Some(layer.to_api()),
         mounts,
         payloads: HashMap::new(),
@@ -193,7 +193,7 @@ async fn apply(store: &Store, layer: &Descriptor, mounts: Vec<Mount>) -> Result<
 
 /// True when the snapshot is ours; false when another client was faster.
 async fn commit(store: &Store, key: &str, chain_id: &str) -> Result<bool> {
-    let request = store.request(CommitSnapshotRequest {
+    let request = store.patient(CommitSnapshotRequest {
         snapshotter: store.connection.snapshotter.clone(),
         name: chain_id.to_owned(),
         key: key.to_owned(),
@@ -207,7 +207,7 @@ async fn commit(store: &Store, key: &str, chain_id: &str) -> Result<bool> {
 }
 
 async fn remove(store: &Store, key: &str) {
-    let request = store.request(RemoveSnapshotRequest {
+    let request = store.patient(RemoveSnapshotRequest {
         snapshotter: store.connection.snapshotter.clone(),
         key: key.to_owned(),
     });

@@ -77,7 +77,7 @@ impl Writer {
         };
         // The channel has room for one and its receiver is here.
         let _ = requests.send(stat).await;
-        let request = store.request(ReceiverStream::new(receiver));
+        let request = store.patient(ReceiverStream::new(receiver));
         let mut answers = store.content().write(request).await?.into_inner();
         let status = answers.message().await?.ok_or_else(broken_off)?;
         Ok(Self {

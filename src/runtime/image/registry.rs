@@ -1,0 +1,581 @@
+//! A registry, as far as pulling needs it (OCI distribution spec 1.1, "Pull").
+
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, RETRY_AFTER,
+};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
+use serde::Deserialize;
+
+use super::auth::{self, Challenge, Login};
+use super::document::{self, MAX_DOCUMENT};
+use super::reference::Reference;
+use crate::model::RegistryCredential;
+use crate::runtime::{Error, Result};
+
+const CONNECT: Duration = Duration::from_secs(10);
+/// Longest silence in the middle of an answer.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Attempts without any headway.
+const ATTEMPTS: u32 = 5;
+/// Where operators put certificates of private registries, by host.
+const CERTIFICATES: [&str; 2] = ["/etc/containerd/certs.d", "/etc/docker/certs.d"];
+
+/// Why a request did not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It may the next time.
+    Passing {
+        cause: String,
+        after: Option<Duration>,
+    },
+    /// It never will.
+    Final(Error),
+}
+
+impl Failure {
+    /// A failure that may pass.
+    pub(crate) fn passing(cause: impl Into<String>) -> Self {
+        Self::Passing {
+            cause: cause.into(),
+            after: None,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// A document from a registry.
+pub(crate) struct Fetched {
+    /// Its bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// What the registry says it is.
+    pub(crate) media_type: String,
+    /// The digest the registry promises, where it does.
+    pub(crate) digest: Option<String>,
+}
+
+/// One repository of one registry.
+pub(crate) struct Registry {
+    image: Reference,
+    login: Option<Login>,
+    /// What the registry wanted to see the last time.
+    authorization: Mutex<Option<HeaderValue>>,
+    https: AtomicBool,
+    plain: OnceLock<Client>,
+    tls: OnceLock<Client>,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("image", &self.image)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Registry {
+    /// The registry of an image. Nothing is sent yet.
+    pub(crate) fn new(image: &Reference, credentials: &[RegistryCredential]) -> Self {
+        let server = image.server();
+        // Plain HTTP never leaves this machine, and not where there is a
+        // certificate for the host.
+        let plain = is_loopback(server) && certificates(server).is_empty();
+        Self {
+            image: image.clone(),
+            login: Login::find(credentials, image),
+            authorization: Mutex::default(),
+            https: AtomicBool::new(!plain),
+            plain: OnceLock::new(),
+            tls: OnceLock::new(),
+        }
+    }
+
+    /// A manifest or index by tag or digest.
+    pub(crate) async fn manifest(&self, object: &str) -> Result<Fetched> {
+        let accept = [
+            document::INDEX,
+            document::MANIFEST,
+            document::DOCKER_LIST,
+            document::DOCKER_MANIFEST,
+        ]
+        .join(", ");
+        self.document(&format!("manifests/{object}"), &accept).await
+    }
+
+    /// A blob that is a document.
+    pub(crate) async fn config(&self, digest: &str) -> Result<Fetched> {
+        self.document(&format!("blobs/{digest}"), "*/*").await
+    }
+
+    async fn document(&self, path: &str, accept: &str) -> Result<Fetched> {
+        let mut patience = Patience::default();
+        loop {
+            let failure = match self.attempt(path, accept).await {
+                Ok(fetched) => return Ok(fetched),
+                Err(failure) => failure,
+            };
+            patience.wait(self, failure).await?;
+        }
+    }
+
+    async fn attempt(&self, path: &str, accept: &str) -> Result<Fetched, Failure> {
+        let response = self.get(path, accept, 0).await?;
+        let header = |name: &str| {
+            let value = response.headers().get(name)?.to_str().ok()?;
+            Some(value.to_owned())
+        };
+        let media_type = header(CONTENT_TYPE.as_str()).unwrap_or_default();
+        let media_type = media_type.split(';').next().unwrap_or_default().trim();
+        let (media_type, digest) = (media_type.to_owned(), header("docker-content-digest"));
+        Ok(Fetched {
+            bytes: self.limited(response, MAX_DOCUMENT).await?,
+            media_type,
+            digest,
+        })
+    }
+
+    /// A blob from byte `from` on, if the registry can; the answer begins at the
+    /// byte that is returned with it.
+    pub(crate) async fn blob(&self, digest: &str, from: u64) -> Result<(Response, u64), Failure> {
+        let response = self.get(&format!("blobs/{digest}"), "*/*", from).await?;
+        if response.status() != StatusCode::PARTIAL_CONTENT {
+            return Ok((response, 0));
+        }
+        let range = response.headers().get(reqwest::header::CONTENT_RANGE);
+        let start = range.and_then(|r| range_start(r.to_str().ok()?));
+        match start {
+            Some(start) if start <= from => Ok((response, start)),
+            _ => Err(Failure::passing("it sent another part than was asked for")),
+        }
+    }
+
+    /// Sends a request; logs in and changes to TLS when the answer asks for it.
+    async fn get(&self, path: &str, accept: &str, from: u64) -> Result<Response, Failure> {
+        let (mut logged_in, mut from) = (false, from);
+        loop {
+            let https = self.https.load(Ordering::Relaxed);
+            let url = self.url(https, path)?;
+            let mut request = self.client(https)?.get(url).header(ACCEPT, accept);
+            let authorization = lock(&self.authorization).clone();
+            if let Some(value) = &authorization {
+                request = request.header(AUTHORIZATION, value);
+            }
+            if from > 0 {
+                request = request.header(RANGE, format!("bytes={from}-"));
+            }
+            let response = request.send().await.map_err(|e| self.unsent(&e))?;
+            match response.status() {
+                StatusCode::OK | StatusCode::PARTIAL_CONTENT => return Ok(response),
+                StatusCode::UNAUTHORIZED if !logged_in => {
+                    logged_in = true;
+                    self.log_in(response, authorization.is_some()).await?;
+                }
+                // What we have is not the beginning of this blob.
+                StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => from = 0,
+                status => match self.refusal(status, response).await {
+                    Some(failure) => return Err(failure),
+                    None => self.https.store(true, Ordering::Relaxed),
+                },
+            }
+        }
+    }
+
+    /// What a refusal means; `None` when it only wants TLS.
+    async fn refusal(&self, status: StatusCode, response: Response) -> Option<Failure> {
+        let after = retry_after(response.headers());
+        let text = message(response).await;
+        let cause = if text.is_empty() {
+            status.to_string()
+        } else {
+            format!("{status}: {text}")
+        };
+        Some(match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Final(self.denied(cause)),
+            StatusCode::NOT_FOUND => Failure::Final(Error::ImageNotFound(self.image.to_string())),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+                Failure::Passing { cause, after }
+            }
+            status if status.is_server_error() => Failure::Passing { cause, after },
+            // Go's server says so to whoever speaks plain HTTP to it.
+            StatusCode::BAD_REQUEST
+                if text.contains("HTTPS server") && !self.https.load(Ordering::Relaxed) =>
+            {
+                return None;
+            }
+            _ => Failure::Final(self.broken(cause)),
+        })
+    }
+
+    /// Meets a challenge.
+    async fn log_in(&self, refused: Response, again: bool) -> Result<(), Failure> {
+        let challenge = auth::challenge(refused.headers());
+        let header = match challenge {
+            Some(Challenge::Basic) => match &self.login {
+                Some(login) if !again => login.header(),
+                Some(_) => return Err(self.denied(message(refused).await).into()),
+                None => return Err(self.denied("it wants a login".into()).into()),
+            },
+            Some(Challenge::Bearer {
+                realm,
+                service,
+                scope,
+            }) => self.token(&realm, service, scope).await?,
+            None => return Err(self.denied(message(refused).await).into()),
+        };
+        *lock(&self.authorization) = Some(header);
+        Ok(())
+    }
+
+    /// Fetches a token, as the login or as nobody.
+    async fn token(
+        &self,
+        realm: &str,
+        service: Option<String>,
+        scope: Option<String>,
+    ) -> Result<HeaderValue, Failure> {
+        let url = Url::parse(realm).map_err(|e| self.broken(format!("token server: {e}")))?;
+        let local = url.host_str().is_some_and(is_loopback);
+        let https = url.scheme() == "https";
+        // A login must not travel in the clear.
+        let safe = https || (url.scheme() == "http" && local);
+        if !safe {
+            return Err(self
+                .broken(format!("its token server {url} is not safe"))
+                .into());
+        }
+        let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", self.image.path));
+        let mut request = self.client(https)?.get(url).query(&[("scope", &scope)]);
+        if let Some(service) = service {
+            request = request.query(&[("service", &service)]);
+        }
+        if let Some(login) = &self.login {
+            request = request.header(AUTHORIZATION, login.header());
+        }
+        let response = request.send().await.map_err(|e| self.unsent(&e))?;
+        let status = response.status();
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            let after = retry_after(response.headers());
+            let cause = format!("token server: {status}");
+            return Err(Failure::Passing { cause, after });
+        }
+        if !status.is_success() {
+            let text = message(response).await;
+            return Err(self.denied(format!("token server: {status} {text}")).into());
+        }
+        let body = self.limited(response, 1 << 20).await?;
+        match auth::token(&body) {
+            Some(token) => Ok(auth::bearer(&token)),
+            None => Err(self.broken("its token server gave no token".into()).into()),
+        }
+    }
+
+    /// A whole answer of bounded size.
+    async fn limited(&self, mut response: Response, limit: u64) -> Result<Vec<u8>, Failure> {
+        let mut bytes = vec![];
+        loop {
+            let chunk = response.chunk().await;
+            match chunk.map_err(|e| Failure::passing(chain(&e)))? {
+                None => return Ok(bytes),
+                Some(chunk) => bytes.extend_from_slice(&chunk),
+            }
+            if bytes.len() as u64 > limit {
+                let cause = format!("it sent a document of more than {limit} bytes");
+                return Err(self.broken(cause).into());
+            }
+        }
+    }
+
+    fn url(&self, https: bool, path: &str) -> Result<Url> {
+        let scheme = if https { "https" } else { "http" };
+        let (server, repository) = (self.image.server(), &self.image.path);
+        let url = format!("{scheme}://{server}/v2/{repository}/{path}");
+        Url::parse(&url).map_err(|e| self.broken(format!("{url}: {e}")))
+    }
+
+    fn client(&self, https: bool) -> Result<&Client> {
+        let slot = if https { &self.tls } else { &self.plain };
+        if let Some(client) = slot.get() {
+            return Ok(client);
+        }
+        let client = client(https, self.image.server()).map_err(|cause| self.broken(cause))?;
+        Ok(slot.get_or_init(|| client))
+    }
+
+    fn unsent(&self, error: &reqwest::Error) -> Failure {
+        if error.is_redirect() || error.is_builder() {
+            return self.broken(chain(error)).into();
+        }
+        Failure::passing(chain(error))
+    }
+
+    fn denied(&self, cause: String) -> Error {
+        Error::Unauthorized {
+            host: self.image.host.clone(),
+            image: self.image.to_string(),
+            cause,
+        }
+    }
+
+    /// An error of the registry's own.
+    pub(crate) fn broken(&self, cause: String) -> Error {
+        Error::Registry {
+            host: self.image.host.clone(),
+            cause,
+        }
+    }
+}
+
+/// How long to go on after failures.
+pub(crate) struct Patience {
+    failures: u32,
+    first: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            failures: 0,
+            first: Duration::from_millis(200),
+        }
+    }
+}
+
+impl Patience {
+    /// Something got through.
+    pub(crate) fn renew(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Waits before the next attempt: 0.2 s, doubled each time, with jitter.
+    ///
+    /// # Errors
+    /// The failure itself, when it is final or was one too many.
+    pub(crate) async fn wait(&mut self, registry: &Registry, failure: Failure) -> Result<()> {
+        let (cause, after) = match failure {
+            Failure::Final(error) => return Err(error),
+            Failure::Passing { cause, after } => (cause, after),
+        };
+        self.failures += 1;
+        if self.failures >= ATTEMPTS {
+            return Err(registry.broken(cause));
+        }
+        let base = self.first * (1 << (self.failures - 1));
+        // Random enough to part clients that failed together.
+        let jitter = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);
+        let wait = after.unwrap_or(base + base * jitter / 512);
+        tracing::debug!(host = registry.image.host, cause, ?wait, "trying again");
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+}
+
+/// An HTTP client; for TLS with the system's and the operator's certificates.
+fn client(https: bool, server: &str) -> Result<Client, String> {
+    // Whoever was first has set it: it is the same everywhere in the program.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = Client::builder()
+        .user_agent(concat!("kukeon/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT)
+        .read_timeout(SILENCE)
+        .redirect(redirect::Policy::custom(redirected));
+    if https {
+        for path in certificates(server) {
+            let named = |e: &dyn fmt::Display| format!("{}: {e}", path.display());
+            let pem = std::fs::read(&path).map_err(|e| named(&e))?;
+            let extra = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| named(&e))?;
+            builder = builder.tls_certs_merge(extra);
+        }
+    } else {
+        // Without this the system's certificates are read, and must be there.
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().map_err(|e| chain(&e))
+}
+
+/// Follows redirects, but not from TLS to plain HTTP on another machine.
+fn redirected(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let secure = attempt.url().scheme() == "https";
+    let local = attempt.url().host_str().is_some_and(is_loopback);
+    if attempt.previous().len() > 10 {
+        attempt.error("too many redirects")
+    } else if secure || local {
+        attempt.follow()
+    } else {
+        attempt.error("redirected to plain HTTP")
+    }
+}
+
+fn certificates(server: &str) -> Vec<std::path::PathBuf> {
+    let found = CERTIFICATES.map(|dir| Path::new(dir).join(server).join("ca.crt"));
+    found.into_iter().filter(|p| p.is_file()).collect()
+}
+
+/// Whether a host, with or without port, is this machine.
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[');
+    if let Some((address, _)) = bare.split_once(']') {
+        return address == "::1";
+    }
+    let name = host.split(':').next().unwrap_or_default();
+    name == "localhost"
+        || name
+            .parse::<std::net::Ipv4Addr>()
+            .is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The first byte of `bytes first-last/size`.
+fn range_start(value: &str) -> Option<u64> {
+    let range = value.strip_prefix("bytes ")?;
+    range.split('-').next()?.trim().parse().ok()
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds.min(30)))
+}
+
+/// What a registry says about a refusal (distribution spec, "Error codes").
+async fn message(mut response: Response) -> String {
+    #[derive(Deserialize)]
+    struct Envelope {
+        errors: Vec<Said>,
+    }
+    #[derive(Deserialize)]
+    struct Said {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+
+    let mut body = vec![];
+    while body.len() < 4096 {
+        match response.chunk().await {
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            _ => break,
+        }
+    }
+    if let Ok(envelope) = serde_json::from_slice::<Envelope>(&body) {
+        let said = envelope.errors.iter().map(|e| match e.message.as_str() {
+            "" => e.code.clone(),
+            message => message.to_owned(),
+        });
+        return said.collect::<Vec<_>>().join("; ");
+    }
+    let text: String = String::from_utf8_lossy(&body).chars().take(200).collect();
+    let clean = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // An HTML page says nothing in one line.
+    if clean.starts_with('<') {
+        String::new()
+    } else {
+        clean
+    }
+}
+
+/// An error with its causes, the last of which tells most.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing panics while holding it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for host in [
+            "localhost",
+            "localhost:5000",
+            "127.0.0.1:5000",
+            "127.1.2.3",
+            "[::1]:5000",
+        ] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "localhost.example.com",
+            "128.0.0.1",
+            "127.example.com",
+            "[::2]",
+            "",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn ranges() {
+        assert_eq!(range_start("bytes 10-19/20"), Some(10));
+        assert_eq!(range_start("bytes */20"), None);
+        assert_eq!(range_start("items 1-2/3"), None);
+    }
+
+    #[test]
+    fn plain_http_only_here() {
+        let registry = |image: &str| Registry::new(&Reference::parse(image).unwrap(), &[]);
+        let url = |r: &Registry| {
+            r.url(r.https.load(Ordering::Relaxed), "manifests/1")
+                .unwrap()
+                .to_string()
+        };
+        assert_eq!(
+            url(&registry("localhost:5000/a/b")),
+            "http://localhost:5000/v2/a/b/manifests/1"
+        );
+        assert_eq!(
+            url(&registry("nginx")),
+            "https://registry-1.docker.io/v2/library/nginx/manifests/1"
+        );
+    }
+
+    #[tokio::test]
+    async fn patience_ends() {
+        let registry = Registry::new(&Reference::parse("h.io/x").unwrap(), &[]);
+        let mut patience = Patience {
+            failures: 0,
+            first: Duration::ZERO,
+        };
+        for _ in 1..ATTEMPTS {
+            patience
+                .wait(&registry, Failure::passing("down"))
+                .await
+                .unwrap();
+        }
+        let error = patience
+            .wait(&registry, Failure::passing("down"))
+            .await
+            .unwrap_err();
+        assert_eq!(error.to_string(), "registry h.io: down");
+        patience.renew();
+        patience
+            .wait(&registry, Failure::passing("down"))
+            .await
+            .unwrap();
+        let last = Failure::Final(Error::ImageNotFound("x".into()));
+        assert!(patience.wait(&registry, last).await.is_err());
+    }
+}
