@@ -120,7 +120,13 @@ impl Cni {
             netns: Some(&net),
             arguments: &arguments,
         };
-        let added = chain.add(target).await.and_then(|answer| {
+        let note = id.clone();
+        let (answer, synced) = tokio::join!(
+            chain.add(target),
+            self.blocking(move |inner| inner.cache.sync(&note)),
+        );
+        let added = answer.and_then(|answer| {
+            synced?;
             let outcome = result::outcome(answer, sandbox, result::is_bridge);
             outcome.map_err(|e| Error::host(format!("reading the result of ADD for {cell}"), e))
         });
@@ -150,7 +156,7 @@ impl Cni {
     pub(super) async fn detachment(&self, cell: &CellRef) -> Result<()> {
         match self.inner.cache.get(&self.inner.container_id(cell))? {
             Some(record) => self.undo(cell, &record).await,
-            None => Ok(()),
+            None => self.inner.cache.forget(&self.inner.container_id(cell)),
         }
     }
 

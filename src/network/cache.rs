@@ -1,10 +1,13 @@
 //! What was attached: kept so that a DEL finds the configuration and the result
 //! of its ADD, also after a crash or a reboot.
 //!
-//! `<run_path>/.cni/attachments/<id>.json` is written durably *before* ADD: from
-//! then on something may have to be undone. `<run_path>/.cni/results/<id>.json`
-//! follows after a successful ADD, replaced whole but not synced: after a power
-//! cut the namespace it speaks of is gone, and DEL must work without it.
+//! `<run_path>/.cni/attachments/<id>.json` is written *before* ADD: from then on
+//! something may have to be undone. It is synced while ADD runs. A power cut in
+//! between may lose it and keep a lease; the next ADD of the cell then fails on
+//! that lease once, is undone, and so frees it.
+//! `<run_path>/.cni/results/<id>.json` follows after a successful ADD and is not
+//! synced: after a power cut the namespace it speaks of is gone, and DEL must
+//! work without it. Both are replaced as a whole, never changed.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -111,20 +114,35 @@ impl Cache {
     /// Notes that ADD is about to be called.
     pub fn begin(&self, intent: &Intent) -> Result<()> {
         let (file, _) = self.files(&intent.container_id);
-        write(&file, intent, true).map_err(|e| writing(&file, e))
+        write(&file, intent).map_err(|e| writing(&file, e))
+    }
+
+    /// Makes that note outlive a power cut.
+    pub fn sync(&self, id: &str) -> Result<()> {
+        let (file, _) = self.files(id);
+        let sync = |path: &Path| File::open(path)?.sync_all();
+        sync(&file)
+            .and_then(|()| sync(&self.attachments))
+            .map_err(|e| writing(&file, e))
     }
 
     /// Notes the result of ADD.
     pub fn finish(&self, id: &str, outcome: &Outcome) -> Result<()> {
         let (_, file) = self.files(id);
-        write(&file, outcome, false).map_err(|e| writing(&file, e))
+        write(&file, outcome).map_err(|e| writing(&file, e))
     }
 
-    /// The attachment of a container id. A damaged result counts as none.
+    /// The attachment of a container id. What a power cut has torn counts as none.
     pub fn get(&self, id: &str) -> Result<Option<Record>> {
         let (intent, outcome) = self.files(id);
-        let Some(intent) = read::<Intent>(&intent).map_err(|e| reading(&intent, e))? else {
-            return Ok(None);
+        let intent = match read::<Intent>(&intent) {
+            Ok(Some(intent)) => intent,
+            Ok(None) => return Ok(None),
+            Err(error) if is_torn(&error) => {
+                tracing::warn!(file = %intent.display(), %error, "attachment was lost");
+                return Ok(None);
+            }
+            Err(error) => return Err(reading(&intent, error)),
         };
         let outcome = read::<Outcome>(&outcome).unwrap_or_default();
         Ok(Some(Record { intent, outcome }))
@@ -181,13 +199,19 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     }
 }
 
-/// Replaces a file as a whole; `durable` makes it outlive a power cut.
-fn write(path: &Path, value: &impl Serialize, durable: bool) -> io::Result<()> {
-    let bytes = serde_json::to_vec(value)?;
-    replace(path, &bytes, durable)
+fn is_torn(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::InvalidData | ErrorKind::UnexpectedEof
+    )
 }
 
-/// Replaces a file as a whole, readable by its owner alone.
+fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    replace(path, &serde_json::to_vec(value)?, false)
+}
+
+/// Replaces a file as a whole, readable by its owner alone; `durable` makes it
+/// outlive a power cut.
 pub(super) fn replace(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(dir)?;
@@ -256,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_result_is_no_result() {
+    fn what_is_torn_is_none() {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::new(dir.path());
         cache.begin(&intent("x")).unwrap();
@@ -264,7 +288,11 @@ mod tests {
         fs::write(dir.path().join("results/x.json"), "{\"result\":").unwrap();
         assert_eq!(cache.get("x").unwrap().unwrap().outcome, None);
         fs::write(dir.path().join("attachments/x.json"), "").unwrap();
-        assert!(cache.get("x").is_err(), "a torn intent is told, not lost");
+        assert_eq!(cache.get("x").unwrap(), None);
+        cache.sync("x").unwrap();
+        cache.begin(&intent("x")).unwrap();
+        assert!(cache.get("x").unwrap().is_some());
+        fs::write(dir.path().join("attachments/x.json"), "{\"cell\":").unwrap();
         assert_eq!(cache.all().unwrap(), []);
     }
 }

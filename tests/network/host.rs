@@ -103,7 +103,10 @@ impl Host {
             state.insert(format!("nft {}", line.trim()));
         }
         for mount in mounts::mounts().unwrap() {
-            state.insert(format!("mount {}", mount.point.display()));
+            // Others' mounts, of which this namespace has copies, come and go.
+            if mount.point.starts_with("/run") || mount.point.starts_with(&self.dir) {
+                state.insert(format!("mount {}", mount.point.display()));
+            }
         }
         for dir in [Path::new("/run"), &self.dir] {
             files(dir, &mut state);

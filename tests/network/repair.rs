@@ -105,6 +105,27 @@ fn a_reboot_gives_leases_back_and_rebuilds() {
 }
 
 #[test]
+fn a_lease_whose_note_a_power_cut_took_is_freed() {
+    on_own_host(
+        "a_lease_whose_note_a_power_cut_took_is_freed",
+        async |host| {
+            let network = host.network("lab", "10.199.0.0/24");
+            let at = cell("lab", "a");
+            host.cni.create_sandbox(&at, false).await.unwrap();
+            host.cni.attach(&at, &network).await.unwrap();
+            host.cni.remove_sandbox(&at).await.unwrap();
+            fs::remove_dir_all(host.settings.run_path.join(".cni/attachments")).unwrap();
+            host.cni.create_sandbox(&at, false).await.unwrap();
+            let error = host.cni.attach(&at, &network).await.unwrap_err();
+            assert!(matches!(error, Error::Plugin { .. }), "{error}");
+            assert!(host.leases(&network).is_empty());
+            host.cni.attach(&at, &network).await.unwrap();
+            assert_eq!(host.leases(&network).len(), 1);
+        },
+    );
+}
+
+#[test]
 fn a_flushed_firewall_is_noticed() {
     on_own_host("a_flushed_firewall_is_noticed", async |host| {
         let network = host.network("lab", "10.199.0.0/24");
