@@ -12,25 +12,36 @@ use crate::api::v1::Progress;
 pub enum Show {
     /// Bars that are redrawn.
     Bars(MultiProgress, HashMap<String, ProgressBar>),
-    /// A line whenever the text of an id changes, with the last text.
-    Lines(BTreeMap<String, String>),
+    /// A line whenever the text of an id changes.
+    Lines {
+        /// The last text of each id.
+        last: BTreeMap<String, String>,
+        /// Also steps on the host, not only transfers.
+        steps: bool,
+    },
 }
 
 impl Show {
-    /// Chooses by what standard error is.
-    pub fn new() -> Self {
+    /// Chooses by what standard error is. `steps` prints every step of the work
+    /// where there is no terminal.
+    pub fn new(steps: bool) -> Self {
         if std::io::stderr().is_terminal() {
             let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
             Show::Bars(bars, HashMap::new())
         } else {
-            Show::Lines(BTreeMap::new())
+            Show::Lines {
+                last: BTreeMap::new(),
+                steps,
+            }
         }
     }
 
     /// Takes one message.
     pub fn update(&mut self, message: &Progress) {
         match self {
-            Show::Lines(last) => {
+            // Only transfers have a size.
+            Show::Lines { steps: false, .. } if message.total == 0 => {}
+            Show::Lines { last, .. } => {
                 if let Some(line) = changed_line(last, message) {
                     eprintln!("{line}");
                 }
@@ -61,7 +72,7 @@ impl Show {
     pub fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
         match self {
             Show::Bars(bars, _) => bars.suspend(print),
-            Show::Lines(_) => print(),
+            Show::Lines { .. } => print(),
         }
     }
 

@@ -16,7 +16,8 @@ pub fn exit_code(error: &Error) -> u8 {
     match (error.reason.as_str(), error.code) {
         ("CommandNotFound", _) => {
             let why = error.message.to_ascii_lowercase();
-            if why.contains("permission denied") || why.contains("is a directory") {
+            let there = ["not executable", "permission denied", "is a directory"];
+            if there.iter().any(|words| why.contains(words)) {
                 NOT_EXECUTABLE
             } else {
                 NO_PROGRAM
@@ -54,7 +55,7 @@ mod tests {
     #[test]
     fn failures_end_as_in_a_shell() {
         let missing = Error::failed("CommandNotFound", "exec: \"x\": no such file");
-        let forbidden = Error::failed("CommandNotFound", "exec: Permission denied");
+        let forbidden = Error::failed("CommandNotFound", "\"x\": it is not executable");
         let image = Error::new(Code::NotFound, "ImageNotFound", "no image");
         assert_eq!(exit_code(&missing), 127);
         assert_eq!(exit_code(&forbidden), 126);

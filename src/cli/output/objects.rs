@@ -174,7 +174,11 @@ fn cell_row(cell: &Cell, now: Timestamp) -> Columns {
 fn container_row(container: &Container, now: Timestamp) -> Columns {
     let spec = container.spec.clone().unwrap_or_default();
     let status = container.status.clone().unwrap_or_default();
-    let meta = meta(&container.metadata);
+    let mut meta = meta(&container.metadata);
+    if meta.created_at.is_empty() {
+        // A container of a cell's own list has no document and no birth.
+        meta.created_at.clone_from(&status.started_at);
+    }
     let cells = vec![
         meta.name.clone(),
         spec.realm_id,

@@ -1,6 +1,7 @@
 //! Following a cell to its end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 
@@ -12,6 +13,9 @@ use crate::cli::follow::{follow, single_failure};
 use crate::cli::signals::Signals;
 use crate::cli::workload;
 use crate::client::Kukeon;
+
+/// How long the rest of the output may take to come after the end.
+const REST: Duration = Duration::from_secs(5);
 
 /// Brings the cell up, shows its output and gives its exit code.
 pub async fn run(run: &Run, context: &Context) -> Outcome {
@@ -99,7 +103,29 @@ impl Work<'_> {
         }
     }
 
+    /// Shows the output and waits for the code, both from the start: after the
+    /// end the code may be gone with the task.
     async fn output_and_code(&self) -> Outcome {
+        let output = self.output();
+        let code = self.code();
+        tokio::pin!(output, code);
+        tokio::select! {
+            done = &mut output => {
+                done?;
+                code.await
+            }
+            code = &mut code => {
+                let code = code?;
+                match tokio::time::timeout(REST, output).await {
+                    Ok(done) => done?,
+                    Err(_) => eprintln!("Warning: the end of the output did not come"),
+                }
+                Ok(code)
+            }
+        }
+    }
+
+    async fn output(&self) -> Result<(), Failure> {
         let request = v1::LogsRequest {
             name: self.up.name.clone(),
             scope: Some(self.up.scope.clone()),
@@ -120,6 +146,10 @@ impl Work<'_> {
             }
             self.context.out.flush()?;
         }
+        Ok(())
+    }
+
+    async fn code(&self) -> Outcome {
         let request = v1::WaitRequest {
             name: self.up.name.clone(),
             scope: Some(self.up.scope.clone()),
