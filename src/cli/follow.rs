@@ -18,7 +18,7 @@ pub async fn follow(
     mut events: EventStream,
     mut each: impl FnMut(&ResourceResult) -> Result<(), Failure>,
 ) -> Result<Vec<ResourceResult>, Failure> {
-    let mut show = Show::new(context.config.verbose);
+    let mut show = Show::new();
     let mut results = Vec::new();
     while let Some(event) = events.next().await {
         match event?.event {

@@ -12,36 +12,25 @@ use crate::api::v1::Progress;
 pub enum Show {
     /// Bars that are redrawn.
     Bars(MultiProgress, HashMap<String, ProgressBar>),
-    /// A line whenever the text of an id changes.
-    Lines {
-        /// The last text of each id.
-        last: BTreeMap<String, String>,
-        /// Also steps on the host, not only transfers.
-        steps: bool,
-    },
+    /// A line whenever the text of an id changes, with the last text.
+    Lines(BTreeMap<String, String>),
 }
 
 impl Show {
-    /// Chooses by what standard error is. `steps` prints every step of the work
-    /// where there is no terminal.
-    pub fn new(steps: bool) -> Self {
+    /// Chooses by what standard error is.
+    pub fn new() -> Self {
         if std::io::stderr().is_terminal() {
             let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
             Show::Bars(bars, HashMap::new())
         } else {
-            Show::Lines {
-                last: BTreeMap::new(),
-                steps,
-            }
+            Show::Lines(BTreeMap::new())
         }
     }
 
     /// Takes one message.
     pub fn update(&mut self, message: &Progress) {
         match self {
-            // Only transfers have a size.
-            Show::Lines { steps: false, .. } if message.total == 0 => {}
-            Show::Lines { last, .. } => {
+            Show::Lines(last) => {
                 if let Some(line) = changed_line(last, message) {
                     eprintln!("{line}");
                 }
@@ -72,7 +61,7 @@ impl Show {
     pub fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
         match self {
             Show::Bars(bars, _) => bars.suspend(print),
-            Show::Lines { .. } => print(),
+            Show::Lines(_) => print(),
         }
     }
 

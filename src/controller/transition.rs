@@ -115,7 +115,7 @@ impl Controller {
                 };
             };
             let status = cell.status.containers.iter().find(|s| s.name == name);
-            if let Some(exit_code) = status.and_then(|s| final_code(s, &cell)) {
+            if let Some(exit_code) = status.and_then(|s| final_code(s, &cell, last)) {
                 return Ok(v1::WaitResponse { exit_code });
             }
             match self.runtime.wait_task(&namespace, &id).await {
@@ -187,14 +187,15 @@ impl Controller {
     }
 }
 
-/// Code of a container that will not run again by itself.
-fn final_code(status: &ContainerStatus, cell: &Cell) -> Option<i32> {
+/// Code of a container that will not run again by itself. `seen` is the code it
+/// was seen to end with: after a stop the status may know none.
+fn final_code(status: &ContainerStatus, cell: &Cell, seen: Option<i32>) -> Option<i32> {
     let over = match status.state {
         ContainerState::Exited | ContainerState::Error => status.next_restart_at.is_none(),
         ContainerState::Stopped => cell.spec.run_state == RunState::Stopped,
         _ => false,
     };
-    over.then(|| status.exit_code.unwrap_or(0))
+    over.then(|| status.exit_code.or(seen).unwrap_or(0))
 }
 
 /// The container a verb means: the named one, the root, or the sole one.
