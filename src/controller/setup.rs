@@ -1,5 +1,8 @@
 //! init, uninstall and status of the host.
 
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
 use super::Controller;
 use super::stream::{Emitter, or_default, result_for};
 use crate::api::{Error, Result, v1};
@@ -73,7 +76,7 @@ impl Controller {
         if failures.is_empty() {
             for (what, done) in self.remove_instance().await {
                 match done {
-                    Ok(()) => emit.result(host_result(what)),
+                    Ok(left) => emit.result(host_result(what, left)),
                     Err(error) => failures.push(error.context(what)),
                 }
             }
@@ -119,25 +122,32 @@ impl Controller {
         failures
     }
 
-    async fn remove_instance(&self) -> Vec<(&'static str, Result<()>)> {
+    /// Removes what the instance shares, each part with what was left of it
+    /// because it is not kukeon's.
+    async fn remove_instance(&self) -> Vec<(&'static str, Result<Vec<String>>)> {
         let cgroups = self.cgroups.clone();
         let root = self.settings.cgroup_root.clone();
         let cgroup = super::execute::blocking(move || cgroups.remove(&root)).await;
         let containerd = crate::runtime::launch::shut_down(&self.settings).await;
+        let network = self.network.remove_instance().await;
+        // The root goes last: it is empty only when everything else went.
+        let runtime = remove_runtime_dir(&self.settings.runtime_dir);
+        let store = self.store.remove_all();
+        let shown = |paths: Vec<PathBuf>| paths.iter().map(|p| p.display().to_string()).collect();
         vec![
-            ("cgroup tree", cgroup.and_then(|r| r.map_err(Error::from))),
+            (
+                "cgroup tree",
+                cgroup
+                    .and_then(|r| r.map_err(Error::from))
+                    .map(|()| Vec::new()),
+            ),
             (
                 "managed containerd",
-                containerd.map(|_| ()).map_err(Error::from),
+                containerd.map(|_| Vec::new()).map_err(Error::from),
             ),
-            (
-                "network",
-                self.network.remove_instance().await.map_err(Error::from),
-            ),
-            (
-                "run path",
-                self.store.remove_all().map(|_| ()).map_err(Error::from),
-            ),
+            ("network", network.map(|()| Vec::new()).map_err(Error::from)),
+            ("runtime directory", runtime.map(|()| Vec::new())),
+            ("run path", store.map(shown).map_err(Error::from)),
         ]
     }
 
@@ -280,11 +290,50 @@ fn cgroup_check(
     }
 }
 
-fn host_result(what: &str) -> v1::ResourceResult {
+fn host_result(what: &str, left: Vec<String>) -> v1::ResourceResult {
+    let left = left
+        .into_iter()
+        .map(|path| format!("left, not kukeon's: {path}"));
     v1::ResourceResult {
         kind: "Host".to_owned(),
         name: what.to_owned(),
         action: "removed".to_owned(),
+        changes: left.collect(),
         ..v1::ResourceResult::default()
+    }
+}
+
+/// Removes what a killed process may have left in the runtime directory, and
+/// the directory when it is empty then.
+fn remove_runtime_dir(dir: &Path) -> Result<()> {
+    let failed = |what: &Path, error: std::io::Error| {
+        Error::failed(
+            "RemoveFailed",
+            format!("removing {}: {error}", what.display()),
+        )
+    };
+    let exec = dir.join("exec");
+    match std::fs::remove_dir_all(&exec) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(&exec, error)),
+        _ => {}
+    }
+    for name in ["kukeond.sock", "kukeond.pid", "kukeond.lock"] {
+        let file = dir.join(name);
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(&file, error)),
+            _ => {}
+        }
+    }
+    match std::fs::remove_dir(dir) {
+        // Somebody else's file is told with the run path.
+        Err(error)
+            if !matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty
+            ) =>
+        {
+            Err(failed(dir, error))
+        }
+        _ => Ok(()),
     }
 }
