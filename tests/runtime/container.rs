@@ -245,8 +245,17 @@ async fn uninstall_ends_what_still_runs() {
         return;
     };
     let runtime = instance.containerd().await;
-    instance.start(&runtime, "a", "sleep 4321").await;
+    instance
+        .start(&runtime, "a", "echo up; exec sleep 4321")
+        .await;
+    holds(&instance.log("a"), "up").await;
     let running = || !instance::processes_with(std::path::Path::new("sleep 4321")).is_empty();
+    for _ in 0..100 {
+        if running() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     assert!(running());
     let done = kukeon::runtime::launch::shut_down(&instance.settings)
         .await

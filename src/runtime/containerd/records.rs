@@ -120,7 +120,16 @@ async fn observe_all(c: &Connection, namespace: &str, records: &[Container]) -> 
             .collect::<Vec<_>>())
     });
     let (tasks, snapshots) = tokio::try_join!(tasks::list(c, namespace), try_join_all(lists))?;
-    Ok((tasks, snapshots.into_iter().flatten().collect()))
+    let mut snapshots: HashSet<(String, String)> = snapshots.into_iter().flatten().collect();
+    // The list is made in batches and may leave some out; a snapshot that only
+    // seems to be gone would cost a running container.
+    for record in records {
+        let key = (record.snapshotter.clone(), record.snapshot_key.clone());
+        if !snapshots.contains(&key) && snapshots::exists(c, namespace, &key.0, &key.1).await? {
+            snapshots.insert(key);
+        }
+    }
+    Ok((tasks, snapshots))
 }
 
 /// Makes snapshot and record. The same again is fine; a record with another

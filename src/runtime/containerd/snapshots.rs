@@ -1,6 +1,7 @@
 //! Writable snapshots of containers.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use containerd_client::services::v1::ListContainersRequest;
@@ -17,7 +18,7 @@ use jiff::Timestamp;
 
 use super::filter;
 use crate::model::{Labels, label};
-use crate::runtime::{Connection, Result};
+use crate::runtime::{Connection, Error, Result};
 
 /// Keeps the collector away from a snapshot that no record refers to yet.
 const GC_ROOT: &str = "containerd.io/gc.root";
@@ -78,7 +79,8 @@ pub async fn mounts(c: &Connection, namespace: &str, key: &str) -> Result<Vec<Mo
         })
 }
 
-/// Removes a snapshot; one that is gone is no error.
+/// Removes a snapshot; one that is gone is no error, one that others stand on is
+/// [`Error::InUse`].
 pub async fn remove(c: &Connection, namespace: &str, snapshotter: &str, key: &str) -> Result<()> {
     let request = RemoveSnapshotRequest {
         snapshotter: snapshotter.into(),
@@ -87,6 +89,9 @@ pub async fn remove(c: &Connection, namespace: &str, snapshotter: &str, key: &st
     match client(c).remove(c.call(namespace, request)).await {
         Ok(_) => Ok(()),
         Err(s) if s.code() == Code::NotFound => Ok(()),
+        Err(s) if s.code() == Code::FailedPrecondition => {
+            Err(Error::InUse(format!("snapshot {key}: {}", s.message())))
+        }
         Err(s) => Err(c.error(format!("removing snapshot {key}"), &s)),
     }
 }
@@ -128,11 +133,17 @@ pub async fn list(
     Ok(all)
 }
 
-/// Removes every snapshot of a snapshotter, children before their parents.
+/// Removes the snapshots of a snapshotter, children before their parents. What
+/// cannot be removed is left to the collector: containerd 1.6 keeps an entry of a
+/// child that was collected, and so refuses to remove the parent by name for ever.
 pub async fn drain(c: &Connection, namespace: &str, snapshotter: &str) -> Result<()> {
     let infos = list(c, namespace, snapshotter, Vec::new()).await?;
     for key in leaves_first(infos) {
-        remove(c, namespace, snapshotter, &key).await?;
+        match remove(c, namespace, snapshotter, &key).await {
+            Ok(()) => {}
+            Err(Error::InUse(cause)) => tracing::debug!(namespace, cause, "left to the collector"),
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -176,36 +187,25 @@ pub async fn sweep(c: &Connection, namespace: &str) -> Result<()> {
     Ok(())
 }
 
-/// Names ordered so that no snapshot comes before one that stands on it.
+/// Names, each once, ordered so that none comes before one that stands on it.
 fn leaves_first(infos: Vec<Info>) -> Vec<String> {
-    let mut children: BTreeMap<String, usize> = BTreeMap::new();
-    let mut parents: BTreeMap<String, String> = BTreeMap::new();
-    let mut names = BTreeSet::new();
-    for info in infos {
-        names.insert(info.name.clone());
-        if !info.parent.is_empty() {
-            *children.entry(info.parent.clone()).or_default() += 1;
-            parents.insert(info.name, info.parent);
-        }
-    }
-    let mut ready: Vec<String> = names
-        .iter()
-        .filter(|n| !children.contains_key(*n))
-        .cloned()
-        .collect();
-    let mut order = Vec::with_capacity(names.len());
-    while let Some(name) = ready.pop() {
-        if let Some(parent) = parents.get(&name)
-            && let Some(count) = children.get_mut(parent)
+    let parents: BTreeMap<String, String> = infos.into_iter().map(|i| (i.name, i.parent)).collect();
+    let mut depths: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in parents.keys() {
+        let mut depth = 0;
+        let mut at = name.as_str();
+        // containerd allows no circles; the bound costs nothing.
+        while let Some(parent) = parents.get(at)
+            && depth <= parents.len()
         {
-            *count -= 1;
-            if *count == 0 && names.contains(parent) {
-                ready.push(parent.clone());
-            }
+            depth += 1;
+            at = parent;
         }
-        order.push(name);
+        depths.insert(name, depth);
     }
-    order
+    let mut names: Vec<String> = parents.keys().cloned().collect();
+    names.sort_by_key(|name| Reverse(depths.get(name.as_str()).copied()));
+    names
 }
 
 #[cfg(test)]
@@ -230,7 +230,9 @@ mod tests {
             info("c", "base"),
             info("stray", "elsewhere"),
         ];
-        let order = leaves_first(infos.clone());
+        let mut twice = infos.clone();
+        twice.extend(infos.clone());
+        let order = leaves_first(twice);
         assert_eq!(order.len(), infos.len());
         let at = |n: &str| order.iter().position(|o| o == n).unwrap();
         for i in &infos {

@@ -22,7 +22,7 @@ use crate::sys::mounts;
 const START: Duration = Duration::from_secs(60);
 /// How long another process's bring-up is waited for.
 const LOCK: Duration = Duration::from_secs(90);
-/// A log larger than this is set aside before the next start.
+/// A log larger than this is set aside.
 const LOG_BYTES: u64 = 8 << 20;
 /// Longest path of a unix socket (unix(7)), without the final zero.
 const SOCKET_PATH: usize = 107;
@@ -164,14 +164,28 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
 }
 
 fn open_log(path: &Path) -> io::Result<File> {
-    if std::fs::metadata(path).is_ok_and(|m| m.len() > LOG_BYTES) {
-        std::fs::rename(path, path.with_extension("log.1"))?;
-    }
+    trim_log(path);
     OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o600)
         .open(path)
+}
+
+/// Empties a log that has grown too large, keeping its content beside it.
+/// containerd has it open for appending and goes on at the new end.
+pub fn trim_log(path: &Path) {
+    let trim = || {
+        if std::fs::metadata(path)?.len() > LOG_BYTES {
+            std::fs::copy(path, path.with_extension("log.1"))?;
+            OpenOptions::new().write(true).open(path)?.set_len(0)?;
+        }
+        io::Result::Ok(())
+    };
+    // A client that may not touch it leaves it to one that may.
+    if let Err(error) = trim() {
+        tracing::debug!(path = %path.display(), %error, "trimming the log");
+    }
 }
 
 /// The last lines since `begin`, joined, for an error message.
@@ -192,6 +206,20 @@ fn tail(path: &Path, begin: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_log_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.log");
+        std::fs::write(&path, "short").unwrap();
+        trim_log(&path);
+        assert_eq!(std::fs::read(&path).unwrap(), b"short");
+        std::fs::write(&path, vec![b'x'; LOG_BYTES as usize + 1]).unwrap();
+        trim_log(&path);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+        let aside = dir.path().join("c.log.1");
+        assert_eq!(std::fs::metadata(aside).unwrap().len(), LOG_BYTES + 1);
+    }
 
     #[test]
     fn tail_starts_where_this_start_began() {

@@ -36,7 +36,10 @@ pub async fn connect(settings: &Settings) -> Result<Connection> {
     let layout = Layout::new(settings);
     if exists(&layout.socket)? {
         match open(&layout.socket).await {
-            Ok(connection) => return Ok(connection),
+            Ok(connection) => {
+                bring_up::trim_log(&layout.log);
+                return Ok(connection);
+            }
             Err(error) if !dead(&layout.socket) => return Err(error),
             Err(_) => {}
         }
