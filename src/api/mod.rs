@@ -1,6 +1,7 @@
 //! External types, generated from `proto/kukeon`, their strict decoding, and the
 //! errors of the edge.
 
+mod config;
 mod document;
 pub mod error;
 mod problem;
@@ -8,9 +9,8 @@ pub mod selector;
 mod suggest;
 pub mod yaml;
 
-pub use document::{
-    Configuration, Document, MAX_INPUT, Object, V1beta1, decode, decode_config, decode_each,
-};
+pub use config::{Configuration, decode_config};
+pub use document::{Document, MAX_INPUT, Object, V1beta1, decode, decode_each};
 pub use error::{Code, Error, Result};
 pub use problem::Problem;
 pub use selector::Selector;
