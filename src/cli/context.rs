@@ -24,6 +24,8 @@ pub struct Context {
     pub done: RefCell<Vec<String>>,
     shape: Shape,
     in_process: InProcess,
+    /// What was opened in this process; it is let settle before the end.
+    opened: RefCell<Vec<Arc<dyn Kukeon>>>,
 }
 
 impl Context {
@@ -45,6 +47,7 @@ impl Context {
             done: RefCell::default(),
             shape,
             in_process,
+            opened: RefCell::default(),
         })
     }
 
@@ -68,7 +71,20 @@ impl Context {
     /// [`Code::Permission`] for another user than root.
     pub async fn here(&self) -> Result<Arc<dyn Kukeon>> {
         self.need_root()?;
-        (self.in_process)(self.config.resolved.settings.clone()).await
+        let kukeon = (self.in_process)(self.config.resolved.settings.clone()).await?;
+        self.opened.borrow_mut().push(Arc::clone(&kukeon));
+        Ok(kukeon)
+    }
+
+    /// Lets work in this process that was given up come to a consistent state;
+    /// a second signal gives that up too.
+    async fn settle(&self) {
+        let opened = self.opened.take();
+        let settled = futures::future::join_all(opened.iter().map(|kukeon| kukeon.settle()));
+        tokio::select! {
+            _ = settled => {}
+            _ = signals::interrupted() => {}
+        }
     }
 
     /// Refuses another user than root.
@@ -102,14 +118,20 @@ impl Context {
             }
         };
         let outcome = runtime.block_on(async {
-            if self.shape.owns_signals {
-                return verb.run(&self).await;
-            }
-            tokio::select! {
-                biased;
-                signal = signals::interrupted() => Err(self.interrupted(signal?)),
-                outcome = verb.run(&self) => outcome,
-            }
+            let outcome = if self.shape.owns_signals {
+                verb.run(&self).await
+            } else {
+                tokio::select! {
+                    biased;
+                    signal = signals::interrupted() => match signal {
+                        Ok(signal) => Err(self.interrupted(signal)),
+                        Err(error) => Err(error.into()),
+                    },
+                    outcome = verb.run(&self) => outcome,
+                }
+            };
+            self.settle().await;
+            outcome
         });
         // What was printed comes out before what is told about a failure.
         let outcome: Outcome = outcome.and_then(|code| {

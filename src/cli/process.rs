@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use tokio::io::unix::AsyncFd;
 
 use super::config::Config;
 use crate::api::{Code, Error, Result};
@@ -123,13 +123,20 @@ impl Daemon {
 
     /// Waits for its end; false when it took too long.
     async fn ended(&self, limit: Duration) -> Result<bool> {
-        let pidfd = self
-            .pidfd
-            .try_clone()
-            .and_then(AsyncFd::new)
-            .map_err(|e| Error::failed("Signal", format!("watching kukeond: {e}")))?;
-        // A pidfd becomes readable when its process ends.
-        Ok(tokio::time::timeout(limit, pidfd.readable()).await.is_ok())
+        let failed =
+            |e: &dyn std::fmt::Display| Error::failed("Signal", format!("watching kukeond: {e}"));
+        let pidfd = self.pidfd.try_clone().map_err(|e| failed(&e))?;
+        let patience = rustix::event::Timespec::try_from(limit).map_err(|e| failed(&e))?;
+        // A pidfd becomes readable when its process ends (pidfd_open(2)).
+        let ready = tokio::task::spawn_blocking(move || {
+            let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+            rustix::event::poll(&mut fds, Some(&patience))
+        });
+        let ready = ready
+            .await
+            .map_err(|e| failed(&e))?
+            .map_err(|e| failed(&e))?;
+        Ok(ready > 0)
     }
 }
 

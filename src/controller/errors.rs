@@ -114,6 +114,7 @@ impl From<network::Error> for Error {
                 "CniPluginNotFound",
                 "install the CNI plugins (Debian: containernetworking-plugins)",
             ),
+            E::ProgramNotFound { .. } => (Code::Unsupported, "ProgramNotFound", ""),
             E::BadConfig { .. } => (Code::Invalid, "BadCniConfig", ""),
             E::NotFound(_) => (Code::NotFound, "NetworkNotFound", ""),
             _ => (Code::Failed, "NetworkFailed", ""),

@@ -73,7 +73,7 @@ impl Controller {
                 other => Error::from(other).context(format!("exec in {at}, container {container}")),
             })?;
         let (sender, receiver) = mpsc::channel(BUFFER);
-        tokio::spawn(relay(session, input, sender));
+        self.tasks.spawn(relay(session, input, sender));
         Ok(Box::pin(ReceiverStream::new(receiver)))
     }
 }
@@ -91,7 +91,7 @@ async fn relay(
         stderr,
         control,
         exit,
-        ..
+        removed,
     } = session;
     let feed = tokio::spawn(feed(input, stdin, control));
     let drain = async {
@@ -115,6 +115,9 @@ async fn relay(
         () = sender.closed() => {}
     }
     feed.abort();
+    drop(sender);
+    // Nobody waits for this but `settle`: a process that ends here leaves no FIFO.
+    let _ = removed.await;
 }
 
 /// Passes input, window sizes and signals on.

@@ -180,6 +180,9 @@ pub struct ExecSession {
     pub control: mpsc::Sender<ExecControl>,
     /// Its end.
     pub exit: oneshot::Receiver<Result<TaskExit>>,
+    /// Ends when the process and its FIFOs are removed, which is after its end
+    /// and after the other parts were dropped.
+    pub removed: oneshot::Receiver<()>,
 }
 
 /// What can be done to a running further process.

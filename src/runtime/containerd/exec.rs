@@ -134,11 +134,14 @@ fn session(at: Address, pipes: Pipes) -> ExecSession {
         Some((input, stand_in, closed)) => (Some(input), Some(stand_in), Some(closed)),
         None => (None, None, None),
     };
+    let (removed_tx, removed) = oneshot::channel();
     tokio::spawn(async move {
         attend(&at, commands, closed, exit_tx, watches).await;
         drop((stand_in, directory));
+        drop(removed_tx);
     });
     ExecSession {
+        removed,
         stdin: stdin.map(|s| Box::new(s) as Box<_>),
         stdout: Box::new(stdout),
         stderr,
