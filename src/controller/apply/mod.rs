@@ -1,0 +1,349 @@
+//! `apply`: documents become desired state, desired state becomes host state.
+//!
+//! A new object that cannot be brought up is taken back, so that a wrong
+//! request leaves host and store as they were.
+
+mod cell;
+mod scope;
+
+use std::time::Duration;
+
+use super::Controller;
+use super::errors::{cancelled, not_found};
+use super::execute::{Target, Watch};
+use super::plan::{Options, plan_cell};
+use super::reconcile::{LOCK_WAIT, Outcome, plan_scope};
+use super::step::{Plan, Step};
+use super::stream::{Emitter, failure_for, result_for};
+use crate::api::v1::{self, object};
+use crate::api::{Code, Error, Result};
+use crate::apply::{self, Action, Change};
+use crate::model::{
+    AnyObject, Cell, CellContainer, CellState, Meta, Name, ObjectRef, ObservedCell, ObservedScope,
+    Realm, RestartPolicy, RunState, Space, Stack, label,
+};
+use crate::scheme::{self, Secrets};
+use crate::store::LockMode;
+
+/// How long a started container is watched, so that one that ends at once is
+/// told as a failure and not as a success.
+const START_WATCH: Duration = Duration::from_millis(300);
+
+/// What applying one object came to.
+struct Applied {
+    action: &'static str,
+    changes: Vec<String>,
+    steps: Vec<String>,
+}
+
+impl Applied {
+    fn new(action: &'static str, changes: Vec<String>, steps: Vec<String>) -> Self {
+        Self {
+            action,
+            changes,
+            steps,
+        }
+    }
+}
+
+/// How one request is applied.
+#[derive(Debug, Clone, Copy)]
+struct Mode {
+    dry_run: bool,
+    create_only: bool,
+    /// Watch started containers for [`START_WATCH`].
+    watch_start: bool,
+}
+
+impl Controller {
+    /// Reads and checks a whole request; nothing is applied when a part is wrong.
+    pub(super) fn decode(request: &v1::ApplyRequest) -> Result<Vec<(u32, AnyObject)>> {
+        apply::read(&request.source, &request.manifest)
+    }
+
+    /// Applies in dependency order. A failed object does not keep the others
+    /// from being applied, but what lives in it is not tried.
+    pub(super) async fn apply_all(
+        &self,
+        documents: Vec<(u32, AnyObject)>,
+        request: &v1::ApplyRequest,
+        emit: &Emitter,
+    ) -> Result<()> {
+        let mode = Mode {
+            dry_run: request.dry_run,
+            create_only: request.create_only,
+            watch_start: !request.detach,
+        };
+        let mut failed: Vec<ObjectRef> = Vec::new();
+        let mut planned: Vec<ObjectRef> = Vec::new();
+        for (index, object) in apply::order(documents) {
+            if emit.watch.cancel.is_cancelled() {
+                return Err(cancelled(&object.at()));
+            }
+            let at = object.at();
+            let kind = object.kind();
+            let name = object.name().to_string();
+            let blocked = failed.iter().find(|f| is_above(f, &at)).cloned();
+            let result = match blocked {
+                Some(above) => Err(Error::new(
+                    Code::Conflict,
+                    "ParentFailed",
+                    format!("{at} was not applied because {above} failed"),
+                )),
+                None => self.apply_one(object, mode, &mut planned, emit).await,
+            };
+            let mut told = match result {
+                Ok(done) => v1::ResourceResult {
+                    changes: done.changes,
+                    steps: done.steps,
+                    object: self.external(&at).ok().flatten(),
+                    ..result_for(&at, done.action)
+                },
+                Err(error) if error.code == Code::Cancelled => return Err(error),
+                Err(error) => {
+                    failed.push(at.clone());
+                    failure_for(&at, &error)
+                }
+            };
+            told.index = index;
+            if kind == "Container" {
+                kind.clone_into(&mut told.kind);
+                if let Some(scope) = &mut told.scope {
+                    scope.cell = std::mem::replace(&mut told.name, name);
+                }
+            }
+            emit.result(told);
+        }
+        Ok(())
+    }
+
+    async fn apply_one(
+        &self,
+        object: AnyObject,
+        mode: Mode,
+        planned: &mut Vec<ObjectRef>,
+        emit: &Emitter,
+    ) -> Result<Applied> {
+        let at = object.at();
+        crate::store::check_name(&at)?;
+        // In-process without containerd nothing can be done: say so before
+        // anything is written.
+        self.require_containerd().await?;
+        if !matches!(object, AnyObject::Container(_)) {
+            self.create_parents(&at, mode, planned, emit).await?;
+        }
+        let done = match object {
+            AnyObject::Cell(cell) => self.apply_cell(cell, mode, planned, emit).await,
+            AnyObject::Container(container) => {
+                self.apply_container(*container, mode, planned, emit).await
+            }
+            scope => self.apply_scope(scope, mode, planned, &emit.watch).await,
+        }?;
+        if mode.dry_run && done.action == "created" {
+            planned.push(at);
+        }
+        Ok(done)
+    }
+
+    /// Missing scopes above an object are made and told.
+    async fn create_parents(
+        &self,
+        at: &ObjectRef,
+        mode: Mode,
+        planned: &mut Vec<ObjectRef>,
+        emit: &Emitter,
+    ) -> Result<()> {
+        let mut missing = Vec::new();
+        let mut parent = at.parent();
+        while let Some(at) = parent {
+            if self.store.exists(&at)? || planned.contains(&at) {
+                break;
+            }
+            parent = at.parent();
+            missing.push(at);
+        }
+        for at in missing.into_iter().rev() {
+            let mode = Mode {
+                create_only: false,
+                ..mode
+            };
+            let scope = empty_scope(&at);
+            let done = self.apply_scope(scope, mode, planned, &emit.watch).await?;
+            if mode.dry_run {
+                planned.push(at.clone());
+            }
+            emit.result(v1::ResourceResult {
+                steps: done.steps,
+                object: self.external(&at)?,
+                ..result_for(&at, done.action)
+            });
+        }
+        Ok(())
+    }
+
+    fn enqueue_again(&self, at: &ObjectRef, outcome: &Outcome) {
+        if let Some(due) = outcome.again {
+            self.enqueue_at(at.clone(), due);
+        }
+    }
+
+    /// The result of taking a failed creation back; should that fail too, the
+    /// deletion stays recorded and the loop goes on with it.
+    fn take_back(&self, removed: Result<Outcome>, at: &ObjectRef) {
+        if let Err(error) = removed {
+            tracing::warn!(object = %at, %error, "a failed creation could not be taken back yet");
+            self.queue.add(at.clone());
+        }
+    }
+
+    fn known(&self, at: &ObjectRef) -> bool {
+        self.store.exists(at).unwrap_or(false)
+    }
+
+    fn refuse_if_parent_goes(&self, at: &ObjectRef) -> Result<()> {
+        let mut parent = at.parent();
+        while let Some(above) = parent {
+            if let Some(object) = self.stored(&above)? {
+                refuse_deleted(&above, object.meta())?;
+            }
+            parent = above.parent();
+        }
+        Ok(())
+    }
+
+    /// An object from the store.
+    pub(super) fn stored(&self, at: &ObjectRef) -> Result<Option<AnyObject>> {
+        Ok(match at {
+            ObjectRef::Realm(at) => self.store.realm(at)?.map(AnyObject::Realm),
+            ObjectRef::Space(at) => self.store.space(at)?.map(AnyObject::Space),
+            ObjectRef::Stack(at) => self.store.stack(at)?.map(AnyObject::Stack),
+            ObjectRef::Cell(at) => self.store.cell(at)?.map(AnyObject::Cell),
+        })
+    }
+
+    /// Saves an object.
+    pub(super) fn put(&self, object: &AnyObject) -> Result<()> {
+        match object {
+            AnyObject::Realm(o) => self.store.put_realm(o)?,
+            AnyObject::Space(o) => self.store.put_space(o)?,
+            AnyObject::Stack(o) => self.store.put_stack(o)?,
+            AnyObject::Cell(o) => self.store.put_cell(o)?,
+            // Part of its cell.
+            AnyObject::Container(_) => {}
+        }
+        Ok(())
+    }
+
+    /// An object of the store in its external form, without secrets.
+    pub(super) fn external(&self, at: &ObjectRef) -> Result<Option<v1::Object>> {
+        Ok(self.stored(at)?.as_ref().and_then(to_external))
+    }
+}
+
+/// The external form of an object, without secrets; none for a lone container.
+pub(super) fn to_external(object: &AnyObject) -> Option<v1::Object> {
+    let object = match object {
+        AnyObject::Realm(o) => object::Object::Realm(scheme::realm_to_external(o, Secrets::Hide)),
+        AnyObject::Space(o) => object::Object::Space(scheme::space_to_external(o)),
+        AnyObject::Stack(o) => object::Object::Stack(scheme::stack_to_external(o)),
+        AnyObject::Cell(o) => object::Object::Cell(scheme::cell_to_external(o)),
+        AnyObject::Container(_) => return None,
+    };
+    Some(v1::Object {
+        object: Some(object),
+    })
+}
+
+fn is_above(above: &ObjectRef, at: &ObjectRef) -> bool {
+    at.names().starts_with(&above.names())
+}
+
+fn texts(changes: &[Change]) -> Vec<String> {
+    changes.iter().map(|c| c.text.clone()).collect()
+}
+
+fn exists(at: &ObjectRef) -> Error {
+    Error::new(
+        Code::Conflict,
+        format!("{}Exists", at.kind()),
+        format!("{at} already exists"),
+    )
+    .hint("choose another name, or change it with `kuke apply`")
+}
+
+fn refuse_deleted(at: &ObjectRef, meta: &Meta) -> Result<()> {
+    match meta.deletion {
+        None => Ok(()),
+        Some(_) => Err(Error::new(
+            Code::Conflict,
+            "BeingDeleted",
+            format!("{at} is being deleted"),
+        )
+        .hint("try again when it is gone")),
+    }
+}
+
+fn refuse_immutable(at: &ObjectRef, changes: &[Change]) -> Result<()> {
+    let fixed: Vec<&str> = changes
+        .iter()
+        .filter(|c| c.action == Action::Immutable)
+        .map(|c| c.text.as_str())
+        .collect();
+    if fixed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::Conflict,
+        "ImmutableField",
+        format!(
+            "{at}: cannot be changed after creation: {}",
+            fixed.join("; ")
+        ),
+    )
+    .hint("delete the object and apply it again"))
+}
+
+fn empty_scope(at: &ObjectRef) -> AnyObject {
+    match at {
+        ObjectRef::Realm(at) => AnyObject::Realm(Realm {
+            at: at.clone(),
+            meta: Meta::default(),
+            spec: Default::default(),
+            status: Default::default(),
+        }),
+        ObjectRef::Space(at) => AnyObject::Space(Space {
+            at: at.clone(),
+            meta: Meta::default(),
+            spec: Default::default(),
+            status: Default::default(),
+        }),
+        ObjectRef::Stack(at) => AnyObject::Stack(Stack {
+            at: at.clone(),
+            meta: Meta::default(),
+            status: Default::default(),
+        }),
+        ObjectRef::Cell(at) => AnyObject::Cell(Cell {
+            at: at.clone(),
+            meta: Meta::default(),
+            spec: Default::default(),
+            status: Default::default(),
+        }),
+    }
+}
+
+pub(super) fn meta_mut(object: &mut AnyObject) -> &mut Meta {
+    match object {
+        AnyObject::Realm(o) => &mut o.meta,
+        AnyObject::Space(o) => &mut o.meta,
+        AnyObject::Stack(o) => &mut o.meta,
+        AnyObject::Cell(o) => &mut o.meta,
+        AnyObject::Container(o) => &mut o.meta,
+    }
+}
+
+fn stamp_new(meta: &mut Meta) {
+    meta.generation = 1;
+    meta.uid = uuid::Uuid::new_v4().to_string();
+    meta.created_at = Some(jiff::Timestamp::now());
+    meta.deletion = None;
+}
