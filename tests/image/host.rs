@@ -37,6 +37,18 @@ pub struct Host {
 
 impl Host {
     pub fn start() -> Self {
+        Self::prepared("true")
+    }
+
+    /// One whose disk has only so many MiB.
+    pub fn with_small_disk(mib: u32) -> Self {
+        Self::prepared(&format!(
+            "mkdir root && mount -t tmpfs -o size={mib}m none root"
+        ))
+    }
+
+    /// Runs `setup` in the directory and mount namespace of containerd first.
+    fn prepared(setup: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().display();
         let config = format!(
@@ -44,13 +56,14 @@ impl Host {
              disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
              [grpc]\naddress = \"{at}/containerd.sock\"\n"
         );
-        let config_at = dir.path().join("config.toml");
-        std::fs::write(&config_at, config).unwrap();
+        std::fs::write(dir.path().join("config.toml"), config).unwrap();
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let child = Command::new("unshare")
             .args(["-m", "--propagation", "private", "sh", "-c"])
-            .arg("mount -t cgroup2 none /sys/fs/cgroup && exec containerd -c \"$0\"")
-            .arg(&config_at)
+            .arg(format!(
+                "mount -t cgroup2 none /sys/fs/cgroup && {setup} && exec containerd -c config.toml"
+            ))
+            .current_dir(dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

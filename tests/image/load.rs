@@ -23,14 +23,18 @@ pub async fn load(
 
 /// containerd's own client agrees that the image is whole, and runs it.
 pub fn runs(host: &Host, namespace: &str, name: &str) {
+    is_whole(host, namespace, name);
+    let args = ["run", "--rm", "--cpu-shares", "0", name, "t1"];
+    assert_eq!(host.ok(namespace, &args).trim(), "it runs");
+}
+
+fn is_whole(host: &Host, namespace: &str, name: &str) {
     let checked = host.ok(namespace, &["images", "check", &format!("name=={name}")]);
     let row = checked.lines().find(|l| l.starts_with(name)).unwrap();
     assert!(
         row.contains("complete") && row.ends_with("true"),
         "{checked}"
     );
-    let args = ["run", "--rm", "--cpu-shares", "0", name, "t1"];
-    assert_eq!(host.ok(namespace, &args).trim(), "it runs");
 }
 
 #[tokio::test]
@@ -315,6 +319,28 @@ async fn what_other_tools_write() {
             .unwrap();
         assert_eq!(again, names);
     }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_left_usable() {
+    if missing("a_full_disk_is_told_and_left_usable", NEEDS) {
+        return;
+    }
+    let host = Host::with_small_disk(24);
+    let runtime = host.runtime();
+    for (mib, what) in [(40, "content"), (14, "snapshot")] {
+        let path = host.path("big.tar");
+        build::big_docker_archive(&path, "big:1", mib);
+        let file = Box::new(tokio::fs::File::open(&path).await.unwrap());
+        let result = runtime.load_image("f", file, ProgressSink::none()).await;
+        let error = result.expect_err(what);
+        assert!(matches!(error, Error::Storage(_)), "{what}: {error:?}");
+        assert_eq!(host.left("f"), [""; 0], "{what}");
+    }
+    let small = build::tar(&build::simple("small", &["one"]));
+    load(&runtime, "f", small).await.unwrap();
+    // `ctr run` would mount what only containerd sees.
+    is_whole(&host, "f", "docker.io/library/small:latest");
 }
 
 /// A large layer passes through; it is never held in memory.

@@ -4,18 +4,14 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 
-use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
 use futures::StreamExt;
-use tokio::io::{AsyncRead, AsyncReadExt, BufReader, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_tar::Archive as Tar;
 
 use super::digest::{self, Hasher};
 use super::document::MAX_DOCUMENT;
+use super::source::{Allowance, Compression, Gate, compression, decompressed, drain};
 use super::store::Store;
 use super::writer::{PIECE, Writer};
 use crate::model::{Progress, ProgressSink};
@@ -28,17 +24,6 @@ const MAX_NAME: usize = 4096;
 /// What headers between two entries may take, long names and pax records
 /// included: the tar reader holds them in memory.
 const MAX_HEADERS: u64 = 1 << 20;
-
-/// How a blob is compressed, by its first bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compression {
-    /// Not at all.
-    None,
-    /// RFC 1952.
-    Gzip,
-    /// RFC 8878.
-    Zstd,
-}
 
 /// A file of the archive that is in the content store now.
 #[derive(Debug, Clone)]
@@ -83,22 +68,18 @@ pub(crate) async fn read(
     source: Box<dyn AsyncRead + Send + Unpin>,
     progress: &ProgressSink,
 ) -> Result<Contents> {
-    let allowance = Arc::new(AtomicU64::new(MAX_HEADERS));
-    let gate = Gate {
-        inner: decompressed(source).await?,
-        allowance: allowance.clone(),
-    };
-    let mut tar = Tar::new(gate);
+    let allowance = Allowance::default();
+    let mut tar = Tar::new(Gate::new(decompressed(source).await?, &allowance));
     let mut entries = tar.entries().map_err(unreadable)?;
     let mut contents = Contents::default();
     let mut seen = 0;
     loop {
-        allowance.store(MAX_HEADERS, Ordering::Relaxed);
+        allowance.set(MAX_HEADERS);
         let Some(entry) = entries.next().await else {
             break;
         };
         let mut entry = entry.map_err(unreadable)?;
-        allowance.store(u64::MAX, Ordering::Relaxed);
+        allowance.set(u64::MAX);
         seen += 1;
         if seen > MAX_ENTRIES {
             return Err(bad(format!("it has more than {MAX_ENTRIES} entries")));
@@ -126,7 +107,7 @@ pub(crate) async fn read(
     // The rest of the stream carries the compression's checksum.
     drop(entries);
     if let Ok(mut rest) = tar.into_inner() {
-        allowance.store(u64::MAX, Ordering::Relaxed);
+        allowance.set(u64::MAX);
         drain(&mut rest).await?;
     }
     if seen == 0 {
@@ -356,80 +337,6 @@ impl<'a> Copy<'a> {
     }
 }
 
-/// Tells gzip and zstd by their magic numbers.
-fn compression(start: &[u8]) -> Compression {
-    match start {
-        [0x1f, 0x8b, ..] => Compression::Gzip,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
-        _ => Compression::None,
-    }
-}
-
-type Source = Box<dyn AsyncRead + Send + Unpin>;
-
-/// The archive without its compression.
-async fn decompressed(mut source: Source) -> Result<Source> {
-    let mut start = Vec::with_capacity(8);
-    let head = &mut (&mut source).take(8);
-    head.read_to_end(&mut start).await.map_err(unreadable)?;
-    let unsupported = |name: &str| {
-        Err(bad(format!(
-            "it is compressed with {name}; plain, gzip and zstd can be read"
-        )))
-    };
-    let kind = match start[..] {
-        [] => return Err(bad("it is empty")),
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => return unsupported("xz"),
-        [b'B', b'Z', b'h', ..] => return unsupported("bzip2"),
-        _ => compression(&start),
-    };
-    let whole = BufReader::with_capacity(256 << 10, io::Cursor::new(start).chain(source));
-    Ok(match kind {
-        Compression::None => Box::new(whole),
-        Compression::Gzip => {
-            let mut decoder = GzipDecoder::new(whole);
-            decoder.multiple_members(true);
-            Box::new(BufReader::with_capacity(256 << 10, decoder))
-        }
-        Compression::Zstd => {
-            let mut decoder = ZstdDecoder::new(whole);
-            decoder.multiple_members(true);
-            Box::new(BufReader::with_capacity(256 << 10, decoder))
-        }
-    })
-}
-
-/// Lets through no more than the allowance.
-struct Gate<R> {
-    inner: R,
-    allowance: Arc<AtomicU64>,
-}
-
-impl<R: AsyncRead + Unpin> AsyncRead for Gate<R> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let left = self.allowance.load(Ordering::Relaxed);
-        if left == 0 {
-            return Poll::Ready(Err(io::Error::other("a header is too large")));
-        }
-        let before = buf.filled().len();
-        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
-        let came = (buf.filled().len() - before) as u64;
-        self.allowance
-            .store(left.saturating_sub(came), Ordering::Relaxed);
-        result
-    }
-}
-
-async fn drain<R: AsyncRead + Unpin>(from: &mut R) -> Result<()> {
-    let mut sink = vec![0; 64 << 10];
-    while from.read(&mut sink).await.map_err(unreadable)? > 0 {}
-    Ok(())
-}
-
 fn complete(path: &str, size: u64, came: u64) -> Result<()> {
     if came == size {
         return Ok(());
@@ -475,7 +382,8 @@ fn text(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|_| bad("an entry's path is not UTF-8"))
 }
 
-fn unreadable(error: io::Error) -> Error {
+/// A read that failed, or whose bytes make no sense.
+pub(crate) fn unreadable(error: io::Error) -> Error {
     bad(format!("it cannot be read: {error}"))
 }
 
@@ -517,36 +425,5 @@ mod tests {
         assert!(contents.file("b").is_some());
         assert!(contents.file("c").is_none());
         assert!(contents.file("nowhere").is_none());
-    }
-
-    #[test]
-    fn compression_is_told_by_magic() {
-        assert_eq!(compression(&[0x1f, 0x8b, 8]), Compression::Gzip);
-        assert_eq!(compression(&[0x28, 0xb5, 0x2f, 0xfd]), Compression::Zstd);
-        assert_eq!(compression(b"usta"), Compression::None);
-    }
-
-    #[tokio::test]
-    async fn foreign_compressions_are_named() {
-        for (start, name) in [(&b"BZh91AY&SY"[..], "bzip2"), (b"\xfd7zXZ\0\0\x01", "xz")] {
-            let error = decompressed(Box::new(io::Cursor::new(start.to_vec())))
-                .await
-                .err()
-                .unwrap();
-            assert!(error.to_string().contains(name), "{error}");
-        }
-    }
-
-    #[tokio::test]
-    async fn the_gate_closes() {
-        let mut gate = Gate {
-            inner: tokio::io::repeat(0),
-            allowance: Arc::new(AtomicU64::new(10)),
-        };
-        let mut buf = [0; 8];
-        gate.read_exact(&mut buf).await.unwrap();
-        // The read that crosses the line still passes, the next does not.
-        gate.read_exact(&mut buf).await.unwrap();
-        assert!(gate.read_exact(&mut buf).await.is_err());
     }
 }

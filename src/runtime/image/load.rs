@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use tokio::io::AsyncRead;
 
-use super::archive::{self, Compression, Contents, Stored, bad};
+use super::archive::{self, Contents, Stored, bad};
 use super::document::{self, Descriptor, Index, Manifest};
 use super::lease::Lease;
 use super::platform::Platform;
 use super::reference::normalise;
+use super::source::Compression;
 use super::store::Store;
 use super::tree::{Choice, Tree};
 use super::unpack::Unpacker;

@@ -1,31 +1,22 @@
 //! A registry, as far as pulling needs it (OCI distribution spec 1.1, "Pull").
 
 use std::fmt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, RETRY_AFTER,
-};
-use reqwest::{Client, Response, StatusCode, Url, redirect};
-use serde::Deserialize;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RANGE};
+use reqwest::{Client, Response, StatusCode, Url};
 
 use super::auth::{self, Challenge, Login};
 use super::document::{self, MAX_DOCUMENT};
+use super::http::{certificates, chain, client, is_loopback, message, range_start, retry_after};
 use super::reference::Reference;
 use crate::model::RegistryCredential;
 use crate::runtime::{Error, Result};
 
-const CONNECT: Duration = Duration::from_secs(10);
-/// Longest silence in the middle of an answer.
-const SILENCE: Duration = Duration::from_secs(60);
 /// Attempts without any headway.
 const ATTEMPTS: u32 = 5;
-/// Where operators put certificates of private registries, by host.
-const CERTIFICATES: [&str; 2] = ["/etc/containerd/certs.d", "/etc/docker/certs.d"];
-
 /// Why a request did not succeed.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -379,123 +370,6 @@ impl Patience {
     }
 }
 
-/// An HTTP client; for TLS with the system's and the operator's certificates.
-fn client(https: bool, server: &str) -> Result<Client, String> {
-    // Whoever was first has set it: it is the same everywhere in the program.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
-        .user_agent(concat!("kukeon/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT)
-        .read_timeout(SILENCE)
-        .redirect(redirect::Policy::custom(redirected));
-    if https {
-        for path in certificates(server) {
-            let named = |e: &dyn fmt::Display| format!("{}: {e}", path.display());
-            let pem = std::fs::read(&path).map_err(|e| named(&e))?;
-            let extra = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| named(&e))?;
-            builder = builder.tls_certs_merge(extra);
-        }
-    } else {
-        // Without this the system's certificates are read, and must be there.
-        builder = builder.tls_certs_only([]);
-    }
-    builder.build().map_err(|e| chain(&e))
-}
-
-/// Follows redirects, but not from TLS to plain HTTP on another machine.
-fn redirected(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    let secure = attempt.url().scheme() == "https";
-    let local = attempt.url().host_str().is_some_and(is_loopback);
-    if attempt.previous().len() > 10 {
-        attempt.error("too many redirects")
-    } else if secure || local {
-        attempt.follow()
-    } else {
-        attempt.error("redirected to plain HTTP")
-    }
-}
-
-fn certificates(server: &str) -> Vec<std::path::PathBuf> {
-    let found = CERTIFICATES.map(|dir| Path::new(dir).join(server).join("ca.crt"));
-    found.into_iter().filter(|p| p.is_file()).collect()
-}
-
-/// Whether a host, with or without port, is this machine.
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[');
-    if let Some((address, _)) = bare.split_once(']') {
-        return address == "::1";
-    }
-    let name = host.split(':').next().unwrap_or_default();
-    name == "localhost"
-        || name
-            .parse::<std::net::Ipv4Addr>()
-            .is_ok_and(|ip| ip.is_loopback())
-}
-
-/// The first byte of `bytes first-last/size`.
-fn range_start(value: &str) -> Option<u64> {
-    let range = value.strip_prefix("bytes ")?;
-    range.split('-').next()?.trim().parse().ok()
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds.min(30)))
-}
-
-/// What a registry says about a refusal (distribution spec, "Error codes").
-async fn message(mut response: Response) -> String {
-    #[derive(Deserialize)]
-    struct Envelope {
-        errors: Vec<Said>,
-    }
-    #[derive(Deserialize)]
-    struct Said {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
-
-    let mut body = vec![];
-    while body.len() < 4096 {
-        match response.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            _ => break,
-        }
-    }
-    if let Ok(envelope) = serde_json::from_slice::<Envelope>(&body) {
-        let said = envelope.errors.iter().map(|e| match e.message.as_str() {
-            "" => e.code.clone(),
-            message => message.to_owned(),
-        });
-        return said.collect::<Vec<_>>().join("; ");
-    }
-    let text: String = String::from_utf8_lossy(&body).chars().take(200).collect();
-    let clean = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    // An HTML page says nothing in one line.
-    if clean.starts_with('<') {
-        String::new()
-    } else {
-        clean
-    }
-}
-
-/// An error with its causes, the last of which tells most.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Nothing panics while holding it.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -504,35 +378,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_this_machine_is_loopback() {
-        for host in [
-            "localhost",
-            "localhost:5000",
-            "127.0.0.1:5000",
-            "127.1.2.3",
-            "[::1]:5000",
-        ] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in [
-            "localhost.example.com",
-            "128.0.0.1",
-            "127.example.com",
-            "[::2]",
-            "",
-        ] {
-            assert!(!is_loopback(host), "{host}");
-        }
-    }
-
-    #[test]
-    fn ranges() {
-        assert_eq!(range_start("bytes 10-19/20"), Some(10));
-        assert_eq!(range_start("bytes */20"), None);
-        assert_eq!(range_start("items 1-2/3"), None);
-    }
 
     #[test]
     fn plain_http_only_here() {

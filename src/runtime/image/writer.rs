@@ -106,11 +106,12 @@ impl Writer {
         self.offset
     }
 
-    /// Adds bytes, at most [`PIECE`] at a time.
-    pub(crate) async fn write(&mut self, data: Vec<u8>) -> Result<()> {
-        for piece in data.chunks(PIECE) {
-            let expected = self.offset + piece.len() as u64;
-            let answer = self.call(WriteAction::Write, piece.to_vec(), "").await?;
+    /// Adds bytes.
+    pub(crate) async fn write(&mut self, mut data: Vec<u8>) -> Result<()> {
+        while !data.is_empty() {
+            let rest = data.split_off(data.len().min(PIECE));
+            let expected = self.offset + data.len() as u64;
+            let answer = self.call(WriteAction::Write, data, "").await?;
             if u64::try_from(answer.offset) != Ok(expected) {
                 return Err(Error::Other {
                     what: format!("writing {}", self.key),
@@ -118,6 +119,7 @@ impl Writer {
                 });
             }
             self.offset = expected;
+            data = rest;
         }
         Ok(())
     }
