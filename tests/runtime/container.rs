@@ -257,11 +257,19 @@ async fn uninstall_ends_what_still_runs() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(running());
+    let bundle = instance
+        .settings
+        .runtime_dir
+        .join("containerd/state/io.containerd.runtime.v2.task/t.rt.test/a/address");
+    let address = std::fs::read_to_string(bundle).unwrap();
+    let shim = std::path::PathBuf::from(address.trim_start_matches("unix://"));
+    assert!(shim.exists());
     let done = kukeon::runtime::launch::shut_down(&instance.settings)
         .await
         .unwrap();
     assert!(done.iter().any(|l| l == "ended 1 shims"), "{done:?}");
     assert!(!running());
+    assert!(!shim.exists());
     // Brings up an empty one to be drained, and so checks that it can.
     instance.end().await;
 }

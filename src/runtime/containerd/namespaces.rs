@@ -29,6 +29,8 @@ const COLLECT_LEASE: &str = "kukeon-collect";
 /// How often a namespace that is "not empty" is drained anew: what was under way
 /// (a pull, another client) may add to it meanwhile.
 const DRAINS: u32 = 5;
+/// Where the shims of both containerd lines have runc keep its state.
+const RUNC: &str = "/run/containerd/runc";
 /// Deadline of a call that collects everything unreferenced.
 const COLLECT: Duration = Duration::from_secs(300);
 
@@ -115,6 +117,9 @@ pub async fn remove(c: &Connection, name: &str) -> Result<()> {
             Err(s) => return Err(c.error(what, &s)),
         }
     }
+    // runc removes the containers in it, but never the directory of a namespace.
+    // It stays when another containerd has containers in a namespace of that name.
+    let _ = std::fs::remove_dir(std::path::Path::new(RUNC).join(name));
     Ok(())
 }
 

@@ -52,6 +52,7 @@ fn take_away(layout: &Layout) -> io::Result<Vec<String>> {
         done.push(format!("stopped containerd (process {pid})"));
     }
     let shims = end_shims(&layout.socket)?;
+    remove_shim_sockets(&layout.state);
     if shims > 0 {
         done.push(format!("ended {shims} shims"));
     }
@@ -126,6 +127,22 @@ fn end_shims(socket: &Path) -> io::Result<usize> {
         forget(&arguments);
     }
     Ok(count)
+}
+
+/// Removes the sockets of killed shims; each bundle keeps its shim's address.
+fn remove_shim_sockets(state: &Path) {
+    let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
+    for namespace in entries(&state.join("io.containerd.runtime.v2.task")) {
+        for bundle in entries(&namespace.path()) {
+            let address = std::fs::read_to_string(bundle.path().join("address"));
+            let socket = address.as_deref().unwrap_or_default().trim();
+            let socket = Path::new(socket.strip_prefix("unix://").unwrap_or(socket));
+            if socket.parent() == Some(&Path::new(SHARED).join("s")) {
+                // Gone already if its shim ended in order.
+                let _ = std::fs::remove_file(socket);
+            }
+        }
+    }
 }
 
 /// Removes the low-level runtime's state of a shim that could not do so itself.
