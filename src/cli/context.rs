@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
@@ -14,6 +15,9 @@ use super::{InProcess, signals};
 use crate::api::{Code, Error, Result};
 use crate::client::{Kukeon, Remote};
 
+/// How long interrupted work may take to become consistent.
+const SETTLE: Duration = Duration::from_secs(10);
+
 /// What every verb is given.
 pub struct Context {
     /// Decided settings.
@@ -22,10 +26,10 @@ pub struct Context {
     pub out: Out,
     /// What was done, for people who interrupt.
     pub done: RefCell<Vec<String>>,
+    /// The capability in this process, once it was opened.
+    opened: RefCell<Option<Arc<dyn Kukeon>>>,
     shape: Shape,
     in_process: InProcess,
-    /// What was opened in this process; it is let settle before the end.
-    opened: RefCell<Vec<Arc<dyn Kukeon>>>,
 }
 
 impl Context {
@@ -45,9 +49,9 @@ impl Context {
             config,
             out: Out::stdout(),
             done: RefCell::default(),
+            opened: RefCell::default(),
             shape,
             in_process,
-            opened: RefCell::default(),
         })
     }
 
@@ -71,20 +75,12 @@ impl Context {
     /// [`Code::Permission`] for another user than root.
     pub async fn here(&self) -> Result<Arc<dyn Kukeon>> {
         self.need_root()?;
-        let kukeon = (self.in_process)(self.config.resolved.settings.clone()).await?;
-        self.opened.borrow_mut().push(Arc::clone(&kukeon));
-        Ok(kukeon)
-    }
-
-    /// Lets work in this process that was given up come to a consistent state;
-    /// a second signal gives that up too.
-    async fn settle(&self) {
-        let opened = self.opened.take();
-        let settled = futures::future::join_all(opened.iter().map(|kukeon| kukeon.settle()));
-        tokio::select! {
-            _ = settled => {}
-            _ = signals::interrupted() => {}
+        if let Some(opened) = self.opened.borrow().clone() {
+            return Ok(opened);
         }
+        let opened = (self.in_process)(self.config.resolved.settings.clone()).await?;
+        *self.opened.borrow_mut() = Some(opened.clone());
+        Ok(opened)
     }
 
     /// Refuses another user than root.
@@ -123,10 +119,7 @@ impl Context {
             } else {
                 tokio::select! {
                     biased;
-                    signal = signals::interrupted() => match signal {
-                        Ok(signal) => Err(self.interrupted(signal)),
-                        Err(error) => Err(error.into()),
-                    },
+                    signal = signals::interrupted() => Err(self.interrupted(signal?)),
                     outcome = verb.run(&self) => outcome,
                 }
             };
@@ -158,6 +151,19 @@ impl Context {
             tokio::runtime::Builder::new_current_thread()
         };
         builder.enable_all().build()
+    }
+
+    /// Lets work in this process that lost its caller reach a consistent state.
+    /// A signal ends the waiting: the next run then finishes it.
+    async fn settle(&self) {
+        let Some(kukeon) = self.opened.borrow_mut().take() else {
+            return;
+        };
+        tokio::select! {
+            () = kukeon.settle() => {}
+            () = tokio::time::sleep(SETTLE) => {}
+            _ = signals::interrupted() => {}
+        }
     }
 
     /// Says what state things are in after Ctrl-C.

@@ -97,7 +97,7 @@ mod tests {
             ..Default::default()
         };
         let code = |results: &[ResourceResult]| failures(results, "x").map(|e| e.code);
-        assert_eq!(code(&[fine.clone()]), None);
+        assert_eq!(code(std::slice::from_ref(&fine)), None);
         assert_eq!(code(&[fine, failed(Code::NotFound)]), Some(Code::NotFound));
         let mixed = [failed(Code::NotFound), failed(Code::Conflict)];
         assert_eq!(code(&mixed), Some(Code::Failed));

@@ -14,6 +14,8 @@ mod manifest;
 mod output;
 mod process;
 mod progress;
+#[cfg(test)]
+mod reference;
 mod scope;
 mod signals;
 mod terminal;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::config::Config;
@@ -17,7 +17,7 @@ use crate::client::{Kukeon, Remote};
 use crate::model::Settings;
 
 /// How long a daemon may take to end before it is killed: it drains its calls.
-pub const GRACE: Duration = Duration::from_secs(25);
+pub const GRACE: Duration = Duration::from_secs(35);
 /// How long a daemon may take to answer after its start.
 const READY: Duration = Duration::from_secs(30);
 
@@ -123,20 +123,31 @@ impl Daemon {
 
     /// Waits for its end; false when it took too long.
     async fn ended(&self, limit: Duration) -> Result<bool> {
-        let failed =
-            |e: &dyn std::fmt::Display| Error::failed("Signal", format!("watching kukeond: {e}"));
-        let pidfd = self.pidfd.try_clone().map_err(|e| failed(&e))?;
-        let patience = rustix::event::Timespec::try_from(limit).map_err(|e| failed(&e))?;
-        // A pidfd becomes readable when its process ends (pidfd_open(2)).
-        let ready = tokio::task::spawn_blocking(move || {
-            let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-            rustix::event::poll(&mut fds, Some(&patience))
-        });
-        let ready = ready
+        let failed = |error: io::Error| {
+            Error::failed(
+                "Signal",
+                format!("watching kukeond (process {}): {error}", self.pid),
+            )
+        };
+        let pidfd = self.pidfd.try_clone().map_err(failed)?;
+        let waited = tokio::task::spawn_blocking(move || wait(&pidfd, Instant::now() + limit));
+        waited
             .await
-            .map_err(|e| failed(&e))?
-            .map_err(|e| failed(&e))?;
-        Ok(ready > 0)
+            .unwrap_or_else(|e| Err(io::Error::other(e)))
+            .map_err(failed)
+    }
+}
+
+/// A pidfd becomes readable when its process ends (pidfd_open(2)).
+fn wait(pidfd: &OwnedFd, deadline: Instant) -> io::Result<bool> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&left)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

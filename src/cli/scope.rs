@@ -6,16 +6,15 @@ use crate::api::v1::Scope;
 
 /// Where an object lives.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Scope")]
 pub struct ScopeFlags {
     /// Realm
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Scope")]
     pub realm: Option<String>,
     /// Space
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Scope")]
     pub space: Option<String>,
     /// Stack
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Scope")]
     pub stack: Option<String>,
 }
 

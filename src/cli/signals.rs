@@ -8,7 +8,7 @@ use crate::api::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interrupt {
     /// Ctrl-C.
-    Interrupt,
+    CtrlC,
     /// A polite request.
     Terminate,
     /// The terminal is gone.
@@ -25,7 +25,7 @@ impl Interrupt {
     pub fn number(self) -> u8 {
         match self {
             Interrupt::Hangup => 1,
-            Interrupt::Interrupt => 2,
+            Interrupt::CtrlC => 2,
             Interrupt::Terminate => 15,
         }
     }
@@ -54,7 +54,7 @@ impl Signals {
     /// The next one.
     pub async fn next(&mut self) -> Interrupt {
         tokio::select! {
-            _ = self.interrupt.recv() => Interrupt::Interrupt,
+            _ = self.interrupt.recv() => Interrupt::CtrlC,
             _ = self.terminate.recv() => Interrupt::Terminate,
             _ = self.hangup.recv() => Interrupt::Hangup,
         }

@@ -96,6 +96,7 @@ async fn serve(resolved: &Resolved) -> Result<()> {
     let peers = Peers {
         group: socket.group,
     };
+    let working = controller.clone();
     let mut serving = tokio::spawn(listen(controller, listener, peers, stop.clone()));
     let watchdog = tokio::spawn(notify::watchdog());
     tracing::info!(
@@ -112,7 +113,7 @@ async fn serve(resolved: &Resolved) -> Result<()> {
         ended = &mut serving => Some(ended),
     };
     tracing::info!("shutting down");
-    notify::stopping(DRAIN * 2);
+    notify::stopping(DRAIN * 3);
     // New callers find nobody; those connected finish.
     drop(socket);
     stop.cancel();
@@ -130,6 +131,10 @@ async fn serve(resolved: &Resolved) -> Result<()> {
             }
         },
     };
+    // Calls that were dropped still clean up after themselves.
+    if tokio::time::timeout(DRAIN, working.settle()).await.is_err() {
+        tracing::warn!("work in hand did not come to a rest in time");
+    }
     loop_stop.cancel();
     if tokio::time::timeout(DRAIN, reconciling).await.is_err() {
         tracing::warn!("the loop did not end in time");

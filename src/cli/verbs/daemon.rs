@@ -50,7 +50,7 @@ enum Verb {
 #[derive(Debug, Args)]
 struct Grace {
     /// Time between SIGTERM and SIGKILL
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "25s")]
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "35s")]
     timeout: Duration,
 }
 
@@ -285,7 +285,10 @@ impl Logs {
         file.read_to_end(&mut text).map_err(Failure::from)?;
         context.out.bytes(last_lines(&text, self.tail))?;
         let mut at = text.len() as u64;
-        while self.follow {
+        if !self.follow {
+            return Ok(0);
+        }
+        loop {
             tokio::time::sleep(Duration::from_millis(200)).await;
             let size = file.metadata().map_err(Failure::from)?.len();
             if size < at {
@@ -299,7 +302,6 @@ impl Logs {
                 context.out.bytes(&more)?;
             }
         }
-        Ok(0)
     }
 }
 

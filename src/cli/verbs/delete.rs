@@ -66,7 +66,7 @@ impl Delete {
     /// Deletes and prints what became of each object.
     pub async fn run(self, context: &Context) -> Outcome {
         let Some(kind) = self.kind else {
-            return self.from_files(context).await;
+            return self.delete_files(context).await;
         };
         if self.names.is_empty() && self.selector.is_none() {
             return Err(usage(format!("{} name is required", kind.singular())).into());
@@ -124,7 +124,7 @@ impl Delete {
         self.end(context, results, failure)
     }
 
-    async fn from_files(&self, context: &Context) -> Outcome {
+    async fn delete_files(&self, context: &Context) -> Outcome {
         // The last file first, as the documents within each.
         let mut manifests = manifest::read_all(&self.file)?;
         manifests.reverse();

@@ -79,7 +79,7 @@ impl Exec {
     async fn attached(self, context: &Context) -> Outcome {
         let kukeon = context.kukeon().await?;
         let raw = match self.tty && self.interactive {
-            true => Some(Raw::enter()?),
+            true => Some(Raw::enter(std::io::stdin())?),
             false => None,
         };
         let (send, receive) = mpsc::channel(16);
