@@ -188,6 +188,34 @@ pub async fn kill(settings: &Settings) -> Result<Stopped> {
     Ok(Stopped::Killed)
 }
 
+/// Removes what a daemon leaves behind when it ends: for the end of the instance.
+///
+/// # Errors
+/// A daemon that runs, or a file that cannot be removed.
+pub fn remove_files(settings: &Settings) -> Result<()> {
+    if find(settings)?.is_some() {
+        return Err(Error::new(
+            Code::Conflict,
+            "DaemonRuns",
+            "kukeond runs: it still needs its files",
+        ));
+    }
+    for path in [
+        settings.pid_file(),
+        settings.socket.clone(),
+        settings.daemon_lock(),
+        log_file(settings),
+    ] {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(unusable(&path, &error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Where a daemon that no service manager runs writes its log.
 pub fn log_file(settings: &Settings) -> PathBuf {
     if settings.run_path == Path::new(Settings::RUN_PATH) {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::command::system;
 use crate::host::Host;
+use crate::runner::quietly;
 use crate::world::{self, names, world};
 
 /// What there is, by kind.
@@ -16,6 +17,10 @@ pub struct Census(pub BTreeMap<&'static str, BTreeSet<String>>);
 impl Census {
     /// Counts now.
     pub fn take(host: &Host) -> Self {
+        quietly(|| Self::count_all(host))
+    }
+
+    fn count_all(host: &Host) -> Self {
         let mut census = Self::default();
         census.containerd(host);
         census.network(host);

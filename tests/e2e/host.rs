@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::census::Census;
 use crate::command::{Done, Running, eventually, system};
-use crate::runner::note;
+use crate::runner::{note, quietly};
 use crate::world::{self, Containerd, world};
 
 /// Longest a verb may take before the test fails.
@@ -89,7 +89,7 @@ impl Host {
         };
         let netns = dir.join("netns");
         fs::write(&netns, "").unwrap();
-        system("unshare", &[&format!("--net={}", netns.display()), "true"]).ok();
+        quietly(|| system("unshare", &[&format!("--net={}", netns.display()), "true"])).ok();
         let mut host = Self {
             run_path: dir.join("k"),
             suffix: format!("h{number:03}.e2e-{}", std::process::id()),
@@ -103,7 +103,7 @@ impl Host {
             finished: false,
             dir,
         };
-        host.inside("ip", &["link", "set", "lo", "up"]).ok();
+        quietly(|| host.inside("ip", &["link", "set", "lo", "up"])).ok();
         host.configure("10.200.0.0/16", "2s");
         host.before = Census::take(&host);
         host

@@ -1,7 +1,7 @@
 //! Runs the cases on a few threads and reports them in the words of the
 //! standard test runner, with a third outcome: skipped, with its reason.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
@@ -50,11 +50,22 @@ macro_rules! cases_in_both_modes {
 
 thread_local! {
     static TRANSCRIPT: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does something of which nothing is shown if the test fails.
+pub fn quietly<T>(f: impl FnOnce() -> T) -> T {
+    let before = QUIET.replace(true);
+    let done = f();
+    QUIET.set(before);
+    done
 }
 
 /// Adds to what is shown if the test of this thread fails.
 pub fn note(text: impl Into<String>) {
-    TRANSCRIPT.with_borrow_mut(|t| t.push(text.into()));
+    if !QUIET.get() {
+        TRANSCRIPT.with_borrow_mut(|t| t.push(text.into()));
+    }
 }
 
 struct Options {
@@ -124,7 +135,10 @@ pub fn run(groups: &[&[Case]], ready: impl Fn() -> Verdict, clean: impl FnOnce()
     let started = Instant::now();
     println!("\nrunning {total} tests");
     let unready = ready().err();
-    panic::set_hook(Box::new(|info| note(format!("panic: {info}"))));
+    panic::set_hook(Box::new(|info| {
+        QUIET.set(false);
+        note(format!("panic: {info}"));
+    }));
     let queue = Mutex::new(selected);
     let tally = Mutex::new((0_usize, Vec::new(), 0_usize));
     std::thread::scope(|scope| {

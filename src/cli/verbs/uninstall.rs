@@ -32,6 +32,7 @@ impl Uninstall {
             return Ok(1);
         }
         let stopped = process::stop(settings, process::GRACE).await?;
+        process::remove_files(settings)?;
         let out = &context.out;
         out.line("kuke uninstall:")?;
         let daemon = match stopped {
