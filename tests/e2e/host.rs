@@ -290,6 +290,20 @@ impl Host {
         self.inside("curl", &["-sS", "--max-time", "5", url])
     }
 
+    /// Whether the hello cell of this name answers on its address.
+    pub fn answers(&self, cell: &str) -> bool {
+        let document = self.kuke(&["get", "cell", cell, "-o", "json"]);
+        if document.code != 0 {
+            return false;
+        }
+        let document = document.json();
+        let address = document["status"]["network"]["addresses"][0].as_str();
+        address.is_some_and(|a| {
+            let host = a.split('/').next().unwrap();
+            self.fetch(&format!("http://{host}:8080/")).code == 0
+        })
+    }
+
     /// containerd namespace of a realm.
     pub fn namespace(&self, realm: &str) -> String {
         format!("{realm}.{}", self.suffix)

@@ -24,8 +24,9 @@ fn interrupt(host: &Host, delay: u64, arguments: &[&str]) {
     std::thread::sleep(Duration::from_millis(delay));
     running.signal(Signal::SIGINT);
     let done = running.wait(Duration::from_secs(15));
+    // -2: the signal came before the program could take it.
     assert!(
-        [0, 130].contains(&done.code),
+        [0, 130, -2].contains(&done.code),
         "done or interrupted: {}",
         done.show()
     );

@@ -159,7 +159,8 @@ fn run_gives_the_exit_code(mode: Mode) -> Verdict {
         .code(7)
         .says(&["to-out", "to-err"]);
     run("exit 0").ok();
-    run("kill -9 $$").code(137);
+    // Process 1 of a namespace is deaf to its own SIGKILL; its child is not.
+    run("sleep 60 & kill -9 $!; wait $!").code(137);
     host.kuke(&[
         "run",
         "--rm",
@@ -209,8 +210,16 @@ fn exits_at_once(mode: Mode) -> Verdict {
     eventually(10.0, "a clean end is Exited", || {
         host.state("quick") == "Exited"
     });
+    // A creation that fails at once is taken back and says why.
+    let before = host.census();
     host.apply(&shell("crash", "echo broken >&2; exit 3", &[]))
-        .ok();
+        .code(1)
+        .says(&["crash", "main", "code 3", "broken"]);
+    host.kuke(&["get", "cell", "crash"]).code(3);
+    assert_eq!(before.difference(&host.census()), "");
+    // A later failure is the cell's state.
+    let later = shell("crash", "sleep 1; echo broken >&2; exit 3", &[]);
+    host.apply(&later).ok();
     eventually(10.0, "a crash is Error", || host.state("crash") == "Error");
     assert_eq!(host.container("crash", "main")["exitCode"], 3);
     host.kuke(&["log", "crash"]).ok().says(&["broken"]);
