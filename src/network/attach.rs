@@ -38,8 +38,12 @@ impl Inner {
             return false;
         }
         if !outcome.host_interface.is_empty() {
-            // The ends of a veth pair only go together.
-            return netlink::link(&outcome.host_interface).is_ok_and(|link| link.is_some());
+            // The ends of a veth pair only go together. A bridge that was
+            // removed and made again has lost its ports.
+            let host_end = netlink::link(&outcome.host_interface);
+            return host_end.is_ok_and(|link| {
+                link.is_some_and(|link| is_port(link.bridge_index, &outcome.bridge))
+            });
         }
         let net = self.sandboxes.paths(cell).net;
         let inside = in_namespace(&net, || netlink::link(ids::INTERFACE));
@@ -71,6 +75,21 @@ impl Inner {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Whether a link with this controller is a port of the bridge that ADD named.
+/// What later plugins of a chain did with it is theirs.
+fn is_port(controller: Option<u32>, bridge: &str) -> bool {
+    if bridge.is_empty() {
+        return true;
+    }
+    match (controller, netlink::link(bridge)) {
+        (Some(index), Ok(Some(bridge))) => bridge.index == index,
+        // A missing bridge is made by the space, and then found here.
+        (_, Ok(None)) => true,
+        (None, _) => false,
+        (Some(_), Err(_)) => true,
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Link {
     pub bridge: bool,
     /// It is administratively up.
     pub up: bool,
+    /// Index of the bridge it is a port of.
+    pub bridge_index: Option<u32>,
 }
 
 /// Sends one request and gathers the answers to it.
@@ -123,11 +125,13 @@ fn into_link(message: RouteNetlinkMessage) -> Option<Link> {
         alias: String::new(),
         bridge: false,
         up: message.header.flags.contains(LinkFlags::Up),
+        bridge_index: None,
     };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::IfAlias(alias) => link.alias = alias,
+            LinkAttribute::Controller(index) => link.bridge_index = Some(index),
             LinkAttribute::LinkInfo(infos) => {
                 link.bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
             }

@@ -50,7 +50,7 @@ pub enum Error {
     },
     /// The run path belongs to an instance with other settings.
     #[error(
-        "{path} was set up with {setting} {stored:?}, but {given:?} is configured; both name host objects, so they cannot change under existing state"
+        "kukeon instance mismatch: {path} was set up with {setting} {stored:?}, but {given:?} is configured; both name host objects, so they cannot change under existing state"
     )]
     InstanceMismatch {
         /// Instance file.

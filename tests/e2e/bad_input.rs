@@ -105,12 +105,6 @@ fn manifests_that_do_not_decode(mode: Mode) -> Verdict {
     refuse(&host, "", 2, &["bad.yaml", "no documents found"]);
     refuse(
         &host,
-        "kind: Cell\nmetadata: {name: x}\n",
-        2,
-        &["bad.yaml", "apiVersion"],
-    );
-    refuse(
-        &host,
         "{\"apiVersion\": \"v1beta1\", \"kind\": \"Cell\",",
         2,
         &["bad.yaml:1:"],

@@ -223,10 +223,10 @@ fn exits_at_once(mode: Mode) -> Verdict {
     eventually(10.0, "a crash is Error", || host.state("crash") == "Error");
     assert_eq!(host.container("crash", "main")["exitCode"], 3);
     host.kuke(&["log", "crash"]).ok().says(&["broken"]);
-    // Ended work is not run again by applying the same manifest.
+    // Applying ended work runs it again, as `start` does.
     host.apply(&shell("quick", "exit 0", &[]))
         .ok()
-        .says(&["unchanged"]);
+        .says(&["updated", "started again"]);
     host.finish();
     Ok(())
 }
@@ -274,7 +274,7 @@ fn options_of_a_container(mode: Mode) -> Verdict {
     let host = Host::new(mode);
     let shared = host.dir.join("shared");
     std::fs::create_dir(&shared).unwrap();
-    std::fs::write(shared.join("note"), "from the host").unwrap();
+    std::fs::write(shared.join("note"), "from the host\n").unwrap();
     let script = "id -u; id -g; pwd; echo $COLOUR; cat /data/note; touch /data/x || echo read-only-volume; \
                   touch /x || echo read-only-root; touch /scratch/x && echo scratch-works; grep CapEff /proc/self/status; exec sleep 1000";
     let volume = format!(
@@ -301,7 +301,8 @@ fn options_of_a_container(mode: Mode) -> Verdict {
         host.kuke(&["log", "fenced"]).out.contains("CapEff")
     });
     host.kuke(&["log", "fenced"]).ok().says(&[
-        "1000\n1000\n/home\nblue\nfrom the host",
+        "1000\n1000\n/home\nblue\n",
+        "from the host\n",
         "read-only-volume",
         "read-only-root",
         "scratch-works",

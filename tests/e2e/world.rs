@@ -243,7 +243,8 @@ pub fn processes(dir: &Path, cgroup: &str) -> Vec<(i32, String)> {
 /// Whether `text` names `dir` or something below it (and not `dir` followed by more of a name).
 pub fn names(text: &str, dir: &str) -> bool {
     text.match_indices(dir).any(|(at, _)| {
-        !text[at + dir.len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-')
+        !text[at + dir.len()..]
+            .starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.')
     })
 }
 

@@ -247,16 +247,21 @@ impl Controller {
             exit = tokio::time::timeout(START_WATCH, runtime.wait_task(&parents.namespace, &id)) => exit,
             () = watch.cancel.cancelled() => return Err(cancelled(&cell.at.clone().into())),
         };
-        let Ok(Ok(exit)) = exit else { return Ok(()) };
-        if exit.code == 0 {
+        let code = match exit {
+            Ok(Ok(exit)) => exit.code,
+            // Quicker than we could look: the task is gone, its end recorded.
+            Ok(Err(_)) => recorded_exit(cell, name),
+            Err(_) => return Ok(()),
+        };
+        if code == 0 {
             return Ok(());
         }
         let log = self.store.log_path(&cell.at, name);
         crate::runtime::log::settled(&log, START_WATCH).await;
         let words = crate::runtime::log::last_lines(&log, 5).join("\n  ");
         let mut message = format!(
-            "{}: container {name} exited at once with code {}",
-            cell.at, exit.code
+            "{}: container {name} exited at once with code {code}",
+            cell.at
         );
         if !words.is_empty() {
             message.push_str(&format!("; its last output:\n  {words}"));
@@ -270,4 +275,14 @@ impl Controller {
         };
         Err(Error::failed("ContainerExited", message).hint(hint))
     }
+}
+
+/// The code with which a container ended in the cell's current run, as recorded;
+/// 0 when it has not.
+fn recorded_exit(cell: &Cell, name: &Name) -> i32 {
+    let status = cell.status.containers.iter().find(|s| s.name == *name);
+    status
+        .filter(|s| s.run_generation == cell.spec.run_generation)
+        .and_then(|s| s.exit_code)
+        .unwrap_or_default()
 }
