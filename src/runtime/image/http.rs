@@ -120,18 +120,22 @@ pub(crate) async fn message(mut response: Response) -> String {
     }
 }
 
-/// An error with its causes, the last of which tells most.
+/// An error with its causes, the last of which tells most. What only says that
+/// a request failed is left out: whoever reads it knows.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
+    const EMPTY: [&str; 2] = ["error sending request", "client error"];
+
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut parts: Vec<String> = vec![];
+    for part in causes.map(ToString::to_string) {
+        if !parts.last().is_some_and(|last| last.contains(&part)) {
+            parts.push(part);
         }
-        cause = error.source();
     }
-    text
+    let last = parts.pop().unwrap_or_default();
+    parts.retain(|part| !EMPTY.iter().any(|e| part.starts_with(e)) && !part.contains(&last));
+    parts.push(last);
+    parts.join(": ")
 }
 
 #[cfg(test)]
@@ -158,6 +162,21 @@ mod tests {
         ] {
             assert!(!is_loopback(host), "{host}");
         }
+    }
+
+    #[test]
+    fn causes_are_told_once_and_without_filler() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct Layer(&'static str, #[source] Option<Box<Layer>>);
+
+        let end = Layer("connection refused", None);
+        let middle = Layer("tcp connect error", Some(Box::new(end)));
+        let client = Layer("client error (Connect)", Some(Box::new(middle)));
+        let top = Layer("error sending request for url (x)", Some(Box::new(client)));
+        assert_eq!(chain(&top), "tcp connect error: connection refused");
+        let alone = Layer("error sending request", None);
+        assert_eq!(chain(&alone), "error sending request");
     }
 
     #[test]
