@@ -10,9 +10,15 @@ use super::context::Context;
 use super::failure::Outcome;
 use super::verbs;
 
+/// Aliases are accepted but not completed: a shell would offer them instead of
+/// the verbs.
+const SHORT: &str = "Short names: get g, delete d, start sta, stop sto, kill k, restart res, \
+                     log logs, image img.";
+
 /// Runs cells on this machine: containers over containerd, CNI and cgroup v2.
 #[derive(Debug, Parser)]
 #[command(
+    after_help = SHORT,
     name = "kuke",
     version,
     disable_help_subcommand = false,
@@ -35,32 +41,32 @@ pub enum Verb {
     /// Make the host as manifests say
     Apply(verbs::apply::Apply),
     /// Show objects
-    #[command(visible_alias = "g")]
+    #[command(alias = "g")]
     Get(verbs::get::Get),
     /// Delete objects
-    #[command(visible_alias = "d")]
+    #[command(alias = "d")]
     Delete(verbs::delete::Delete),
     /// Start a cell
-    #[command(visible_alias = "sta")]
+    #[command(alias = "sta")]
     Start(verbs::lifecycle::Start),
     /// Stop a cell; it stays stopped, also after a reboot
-    #[command(visible_alias = "sto")]
+    #[command(alias = "sto")]
     Stop(verbs::lifecycle::Stop),
     /// End a cell at once with SIGKILL; it stays stopped
-    #[command(visible_alias = "k")]
+    #[command(alias = "k")]
     Kill(verbs::lifecycle::Kill),
     /// Stop a cell and start it again
-    #[command(visible_alias = "res")]
+    #[command(alias = "res")]
     Restart(verbs::lifecycle::Restart),
     /// Run a cell and follow it
     Run(Box<verbs::run::Run>),
     /// Run a further process in a container
     Exec(verbs::exec::Exec),
     /// Show the output of a container
-    #[command(visible_alias = "logs")]
+    #[command(alias = "logs")]
     Log(verbs::log::Log),
     /// Work with images
-    #[command(visible_alias = "img")]
+    #[command(alias = "img")]
     Image(verbs::image::Image),
     /// Check daemon, host and state
     Status(verbs::status::Status),

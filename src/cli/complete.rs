@@ -61,6 +61,7 @@ fn with_names(command: Command, in_process: InProcess) -> Command {
     names.into_iter().fold(command, |command, verb| {
         command.mut_subcommand(verb, |verb| {
             verb.mut_args(|arg| match arg.get_id().as_str() {
+                "kind" => arg.add(ArgValueCompleter::new(kinds)),
                 "realm" => complete(arg, Kind::Realm),
                 "space" => complete(arg, Kind::Space),
                 "stack" => complete(arg, Kind::Stack),
@@ -94,6 +95,17 @@ fn typed_flag(words: &[String], flag: &str) -> Option<String> {
         }
         word.strip_prefix(&with_equals).map(str::to_owned)
     })
+}
+
+/// Kinds by their full names.
+fn kinds(current: &OsStr) -> Vec<CompletionCandidate> {
+    let current = current.to_string_lossy();
+    Kind::ALL
+        .into_iter()
+        .flat_map(|kind| &kind.names()[..2])
+        .filter(|name| name.starts_with(current.as_ref()))
+        .map(CompletionCandidate::new)
+        .collect()
 }
 
 fn candidates(kind: Kind, current: &OsStr, in_process: InProcess) -> Vec<CompletionCandidate> {
@@ -210,6 +222,19 @@ mod tests {
         assert_eq!(parts, ("a", "b", "default"));
         assert_eq!(scope_of(Kind::Space, &line).space, "");
         assert_eq!(scope_of(Kind::Container, &words("exec web -c")).cell, "web");
+    }
+
+    #[test]
+    fn kinds_are_offered_by_their_full_names() {
+        let offered = |text: &str| -> Vec<String> {
+            let found = kinds(OsStr::new(text));
+            found
+                .iter()
+                .map(|c| c.get_value().to_string_lossy().into_owned())
+                .collect()
+        };
+        assert_eq!(offered("cel"), ["cell", "cells"]);
+        assert!(offered("zz").is_empty());
     }
 
     #[test]

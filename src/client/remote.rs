@@ -210,7 +210,7 @@ fn too_late(limit: Duration) -> Error {
         "DeadlineExceeded",
         format!("kukeond did not finish within {} s", limit.as_secs_f32()),
     )
-    .hint("what was begun stays; run the command again, or allow more time with --timeout")
+    .hint("what was begun stays; run the command again, or allow more time with --request-timeout")
 }
 
 /// Why a socket cannot be used, and what to do.
