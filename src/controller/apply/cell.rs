@@ -3,7 +3,7 @@
 use super::*;
 
 impl Controller {
-    pub(in crate::controller) async fn apply_cell(
+    pub(super) async fn apply_cell(
         &self,
         wanted: Cell,
         mode: Mode,
@@ -28,7 +28,7 @@ impl Controller {
         }
     }
 
-    pub(in crate::controller) async fn apply_container(
+    pub(super) async fn apply_container(
         &self,
         wanted: CellContainer,
         mode: Mode,
@@ -61,7 +61,7 @@ impl Controller {
         Ok(done)
     }
 
-    pub(in crate::controller) async fn create_cell(
+    pub(super) async fn create_cell(
         &self,
         mut cell: Cell,
         mode: Mode,
@@ -104,7 +104,7 @@ impl Controller {
         }
     }
 
-    pub(in crate::controller) async fn update_cell(
+    pub(super) async fn update_cell(
         &self,
         current: Cell,
         wanted: Cell,
@@ -180,11 +180,7 @@ impl Controller {
     }
 
     /// Executes only the pulls of a cell's plan.
-    pub(in crate::controller) async fn fetch_images(
-        &self,
-        cell: &Cell,
-        watch: &Watch,
-    ) -> Result<Vec<String>> {
+    pub(super) async fn fetch_images(&self, cell: &Cell, watch: &Watch) -> Result<Vec<String>> {
         let context = self.cell_context(cell.clone())?;
         let observed = self.observe_cell(&context).await?;
         let full = plan_cell(cell, &observed, &self.options(None));
@@ -200,11 +196,11 @@ impl Controller {
         Ok(plan.describe(&cell.at.clone().into()))
     }
 
-    pub(in crate::controller) fn plan_new_cell(&self, cell: Cell) -> Plan {
+    pub(super) fn plan_new_cell(&self, cell: Cell) -> Plan {
         plan_cell(&cell, &ObservedCell::default(), &self.options(None))
     }
 
-    pub(in crate::controller) fn check_limits(&self, cell: &Cell) -> Result<()> {
+    pub(super) fn check_limits(&self, cell: &Cell) -> Result<()> {
         for spec in &cell.spec.containers {
             self.cgroups.check(&spec.resources).map_err(|error| {
                 Error::from(error).context(format!("{}: container {}", cell.at, spec.id))
@@ -215,7 +211,7 @@ impl Controller {
 
     /// A container that ends with an error right after its start is a failure
     /// of the request, told with its last words.
-    pub(in crate::controller) async fn watch_start(
+    pub(super) async fn watch_start(
         &self,
         outcome: Outcome,
         mode: Mode,
@@ -234,12 +230,7 @@ impl Controller {
         Ok(outcome)
     }
 
-    pub(in crate::controller) async fn first_exit(
-        &self,
-        cell: &Cell,
-        name: &Name,
-        watch: &Watch,
-    ) -> Result<()> {
+    pub(super) async fn first_exit(&self, cell: &Cell, name: &Name, watch: &Watch) -> Result<()> {
         let parents = self.parents(&cell.at.clone().into())?;
         let id = crate::runtime::container_id(&cell.at, name);
         let runtime = &self.runtime;

@@ -3,7 +3,7 @@
 use super::*;
 
 impl Controller {
-    pub(in crate::controller) async fn apply_scope(
+    pub(super) async fn apply_scope(
         &self,
         wanted: AnyObject,
         mode: Mode,
@@ -26,7 +26,7 @@ impl Controller {
         }
     }
 
-    pub(in crate::controller) async fn create_scope(
+    pub(super) async fn create_scope(
         &self,
         mut wanted: AnyObject,
         mode: Mode,
@@ -68,7 +68,7 @@ impl Controller {
         }
     }
 
-    pub(in crate::controller) async fn update_scope(
+    pub(super) async fn update_scope(
         &self,
         current: AnyObject,
         mut wanted: AnyObject,
@@ -107,10 +107,7 @@ impl Controller {
 
     /// A containerd namespace that somebody else made is not taken over: a
     /// later deletion of the realm would drain it.
-    pub(in crate::controller) async fn refuse_foreign_namespace(
-        &self,
-        realm: &Realm,
-    ) -> Result<()> {
+    pub(super) async fn refuse_foreign_namespace(&self, realm: &Realm) -> Result<()> {
         let namespace = self.settings.namespace(realm);
         let namespaces = self.runtime.namespaces().await?;
         let ours = self.settings.instance();
@@ -129,7 +126,7 @@ impl Controller {
     }
 
     /// Gives a new space its subnet, and a uid whose bridge name is free.
-    pub(in crate::controller) async fn allocate_network(&self, space: &mut Space) -> Result<()> {
+    pub(super) async fn allocate_network(&self, space: &mut Space) -> Result<()> {
         let mut used = Vec::new();
         let mut uids = Vec::new();
         for realm in self.store.realms()? {
