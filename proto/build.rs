@@ -16,6 +16,7 @@ const PRINTED: &[&str] = &[
     "ResourceResult",
     "Image",
     "InspectImageResponse",
+    "ListTagsResponse",
     "PruneImagesResponse",
     "DeleteImageResponse",
     "LogChunk",

@@ -46,6 +46,8 @@ pub trait Kukeon: Send + Sync + 'static {
         &self,
         request: v1::LogsRequest,
     ) -> Result<BoxStream<'static, Result<v1::LogChunk>>>;
+    /// Tags of a repository.
+    async fn list_tags(&self, request: v1::ListTagsRequest) -> Result<v1::ListTagsResponse>;
     /// Images.
     async fn list_images(&self, request: v1::ListImagesRequest) -> Result<v1::ListImagesResponse>;
     /// One image.

@@ -291,6 +291,10 @@ impl Kukeon for Remote {
     ) -> Result<BoxStream<'static, Result<v1::LogChunk>>> {
         self.stream(request, async |mut c, r| c.logs(r).await).await
     }
+    async fn list_tags(&self, request: v1::ListTagsRequest) -> Result<v1::ListTagsResponse> {
+        self.unary(request, None, async |mut c, r| c.list_tags(r).await)
+            .await
+    }
     async fn list_images(&self, request: v1::ListImagesRequest) -> Result<v1::ListImagesResponse> {
         self.unary(request, Some(SHORT), async |mut c, r| {
             c.list_images(r).await

@@ -47,6 +47,18 @@ impl Controller {
         Ok(v1::ListImagesResponse { images })
     }
 
+    pub(super) async fn tags_of(
+        &self,
+        request: &v1::ListTagsRequest,
+    ) -> Result<v1::ListTagsResponse> {
+        let realm = self.image_realm(&request.realm)?;
+        let (repository, tags) = self
+            .runtime
+            .tags(&request.name, &realm.spec.credentials)
+            .await?;
+        Ok(v1::ListTagsResponse { repository, tags })
+    }
+
     pub(super) async fn image_of(
         &self,
         request: &v1::InspectImageRequest,

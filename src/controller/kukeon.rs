@@ -66,6 +66,10 @@ impl Kukeon for Controller {
         self.read_logs(&request).await
     }
 
+    async fn list_tags(&self, request: v1::ListTagsRequest) -> Result<v1::ListTagsResponse> {
+        self.tags_of(&request).await
+    }
+
     async fn list_images(&self, request: v1::ListImagesRequest) -> Result<v1::ListImagesResponse> {
         self.images_of(&request).await
     }

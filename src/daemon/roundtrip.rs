@@ -123,6 +123,9 @@ impl Kukeon for Echo {
     async fn logs(&self, _: v1::LogsRequest) -> Result<BoxStream<'static, Result<v1::LogChunk>>> {
         Ok(futures::stream::pending().boxed())
     }
+    async fn list_tags(&self, _: v1::ListTagsRequest) -> Result<v1::ListTagsResponse> {
+        Ok(Default::default())
+    }
     async fn list_images(&self, _: v1::ListImagesRequest) -> Result<v1::ListImagesResponse> {
         Ok(Default::default())
     }

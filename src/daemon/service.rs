@@ -205,6 +205,14 @@ impl kukeon_server::Kukeon for Service {
         Ok(Response::new(answers.boxed()))
     }
 
+    async fn list_tags(
+        &self,
+        request: Request<v1::ListTagsRequest>,
+    ) -> Answer<v1::ListTagsResponse> {
+        let (message, inner) = self.looks(request)?;
+        unary(inner.list_tags(message)).await
+    }
+
     async fn list_images(
         &self,
         request: Request<v1::ListImagesRequest>,

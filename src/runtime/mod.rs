@@ -79,6 +79,12 @@ pub trait Runtime: Send + Sync + 'static {
     async fn image_digests(&self, namespace: &str) -> Result<BTreeMap<String, String>>;
     /// Fetches and unpacks an image under a lease; returns its normalised reference.
     async fn pull_image(&self, request: &PullRequest, progress: ProgressSink) -> Result<String>;
+    /// Repository of a reference (with its registry) and the tags the registry lists.
+    async fn tags(
+        &self,
+        reference: &str,
+        credentials: &[RegistryCredential],
+    ) -> Result<(String, Vec<String>)>;
     /// Imports and unpacks an archive (OCI layout or docker save, plain, gzip or
     /// zstd), streaming; returns the normalised references.
     async fn load_image(

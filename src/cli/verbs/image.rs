@@ -34,6 +34,9 @@ enum Verb {
         after_help = "Examples:\n  kuke image load app.tar\n  docker save app | kuke image load -"
     )]
     Load(load::Load),
+    /// List the tags a registry offers
+    #[command(after_help = "Examples:\n  kuke image tags 127.0.0.1:5000/team/box")]
+    Tags(Tags),
     /// Show everything known of an image
     Inspect(Inspect),
     /// Remove images
@@ -89,6 +92,18 @@ struct Inspect {
 }
 
 #[derive(Debug, Args)]
+struct Tags {
+    /// Repository; a tag or digest in it does not matter
+    #[arg(value_name = "REF")]
+    reference: String,
+    #[command(flatten)]
+    realm: Realm,
+    /// Output format
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
+}
+
+#[derive(Debug, Args)]
 struct Remove {
     /// References
     #[arg(value_name = "REF", required = true)]
@@ -113,6 +128,7 @@ impl Image {
             Verb::List(_) => ("image list", false),
             Verb::Pull(_) => ("image pull", true),
             Verb::Load(_) => ("image load", true),
+            Verb::Tags(_) => ("image tags", false),
             Verb::Inspect(_) => ("image inspect", false),
             Verb::Rm(_) => ("image rm", true),
             Verb::Prune(_) => ("image prune", true),
@@ -125,6 +141,7 @@ impl Image {
             Verb::List(verb) => verb.run(context).await,
             Verb::Pull(verb) => verb.run(context).await,
             Verb::Load(verb) => verb.run(context).await,
+            Verb::Tags(verb) => verb.run(context).await,
             Verb::Inspect(verb) => verb.run(context).await,
             Verb::Rm(verb) => verb.run(context).await,
             Verb::Prune(verb) => verb.run(context).await,
@@ -211,6 +228,24 @@ fn document(what: &str, text: &str) -> Result<serde_json::Value, Failure> {
     }
     serde_json::from_str(text)
         .map_err(|e| Error::failed("BadImage", format!("the image's {what}: {e}")).into())
+}
+
+impl Tags {
+    async fn run(self, context: &Context) -> Outcome {
+        let request = v1::ListTagsRequest {
+            realm: self.realm.realm,
+            name: self.reference,
+        };
+        let answer = context.kukeon().await?.list_tags(request).await?;
+        if self.output.is_structured() {
+            context.out.structured(self.output, &answer)?;
+            return Ok(0);
+        }
+        for tag in &answer.tags {
+            context.out.line(tag)?;
+        }
+        Ok(0)
+    }
 }
 
 impl Remove {

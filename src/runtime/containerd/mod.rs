@@ -25,7 +25,9 @@ use super::{
     Connection, ContainerRequest, Error, ExecRequest, ExecSession, ImageDetail, ImageInfo,
     PruneReport, PullRequest, Result, Runtime, RuntimeEvent, TaskRequest, image, launch,
 };
-use crate::model::{Labels, ObservedContainer, ProgressSink, Settings, TaskExit};
+use crate::model::{
+    Labels, ObservedContainer, ProgressSink, RegistryCredential, Settings, TaskExit,
+};
 
 /// How long a failure to find or bring up containerd is remembered, so that many
 /// waiting calls do not each try anew.
@@ -187,6 +189,14 @@ impl Runtime for Containerd {
 
     async fn remove_image(&self, namespace: &str, reference: &str) -> Result<String> {
         image::remove(&self.connection().await?, namespace, reference).await
+    }
+
+    async fn tags(
+        &self,
+        reference: &str,
+        credentials: &[RegistryCredential],
+    ) -> Result<(String, Vec<String>)> {
+        image::tags(reference, credentials).await
     }
 
     async fn prune_images(&self, namespace: &str) -> Result<PruneReport> {

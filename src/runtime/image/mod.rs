@@ -61,6 +61,20 @@ pub(crate) async fn pull(
     pull::pull(c, request, &progress).await
 }
 
+/// Repository of a reference, and its tags in the registry.
+pub(crate) async fn tags(
+    reference: &str,
+    credentials: &[crate::model::RegistryCredential],
+) -> Result<(String, Vec<String>)> {
+    let image = reference::Reference::parse(reference)?;
+    let repository = format!("{}/{}", image.host, image.path);
+    if is_internal(&repository) {
+        return Err(super::Error::ImageNotFound(repository));
+    }
+    let tags = registry::Registry::new(&image, credentials).tags().await?;
+    Ok((repository, tags))
+}
+
 /// Imports and unpacks an archive.
 pub(crate) async fn load(
     c: &Connection,

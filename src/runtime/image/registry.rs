@@ -1,5 +1,6 @@
 //! A registry, as far as pulling needs it (OCI distribution spec 1.1, "Pull").
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -101,6 +102,33 @@ impl Registry {
         ]
         .join(", ");
         self.document(&format!("manifests/{object}"), &accept).await
+    }
+
+    /// Tags of the repository, page by page (distribution-spec, "Listing Tags").
+    pub(crate) async fn tags(&self) -> Result<Vec<String>> {
+        /// Tags asked for at once; registries may give fewer or ignore it.
+        const PAGE: usize = 500;
+        let mut tags: Vec<String> = Vec::new();
+        loop {
+            let last = tags
+                .last()
+                .map(|t| format!("&last={t}"))
+                .unwrap_or_default();
+            let path = format!("tags/list?n={PAGE}{last}");
+            let page = self.document(&path, "application/json").await?;
+            let page: TagList = serde_json::from_slice(&page.bytes)
+                .map_err(|e| self.broken(format!("its list of tags: {e}")))?;
+            let known: HashSet<String> = tags.iter().cloned().collect();
+            let given = page.tags.unwrap_or_default();
+            let full = given.len() == PAGE;
+            let fresh: Vec<String> = given.into_iter().filter(|t| !known.contains(t)).collect();
+            // A registry that ignores `last` gives the same page again.
+            let end = !full || fresh.is_empty();
+            tags.extend(fresh);
+            if end {
+                return Ok(tags);
+            }
+        }
     }
 
     /// A blob that is a document.
@@ -324,6 +352,12 @@ impl Registry {
             cause,
         }
     }
+}
+
+/// Body of a tag list; `tags` is null for a repository without any.
+#[derive(serde::Deserialize)]
+struct TagList {
+    tags: Option<Vec<String>>,
 }
 
 /// How long to go on after failures.
