@@ -547,18 +547,17 @@ fn end_small_disk(mut host: Host) {
 
 fn full_disk(mode: Mode) -> Verdict {
     let host = small_disk(mode);
-    host.apply(&sleeper("old")).ok();
+    host.apply(&shell("old", "exec sleep 1000", &[])).ok();
     host.await_state("old", "Ready");
     let filler = host.run_path.join("filler");
     system(
         "dd",
         &["if=/dev/zero", &format!("of={}", filler.display()), "bs=4k"],
     );
-    let file = host.file("bad.yaml", sleeper("new"));
+    let file = host.file("bad.yaml", shell("new", "exec sleep 1000", &[]));
     untouched(&host, || host.kuke(&["apply", "-f", &file]))
         .code(1)
-        .says(&["No space left"]);
-    // What runs is still seen and can be stopped or at least refused clearly.
+        .says(&["no space is left"]);
     host.kuke(&["get", "cell", "old"]).ok().says(&["Ready"]);
     fs::remove_file(filler).unwrap();
     host.kuke(&["apply", "-f", &file]).ok();
@@ -567,18 +566,26 @@ fn full_disk(mode: Mode) -> Verdict {
     Ok(())
 }
 
+/// Nothing may have a file open for writing while it is made read-only: no cell
+/// runs, and the daemon is started afterwards.
 fn read_only_disk(mode: Mode) -> Verdict {
-    let host = small_disk(mode);
-    host.apply(&sleeper("old")).ok();
-    host.await_state("old", "Ready");
+    let mut host = small_disk(mode);
+    host.stop_daemon();
     let path = host.run_path.display().to_string();
     system("mount", &["-o", "remount,ro", &path]).ok();
     let file = host.file("bad.yaml", sleeper("new"));
-    untouched(&host, || host.kuke(&["apply", "-f", &file]))
-        .code(1)
-        .says(&["ead-only"]);
-    host.kuke(&["get", "cell", "old"]).ok().says(&["Ready"]);
+    if mode == Mode::Daemon {
+        host.kuke(&["daemon", "start"]).code(1).says(&["ead-only"]);
+    } else {
+        untouched(&host, || host.kuke(&["apply", "-f", &file]))
+            .code(1)
+            .says(&["ead-only"]);
+        host.kuke(&["get", "realms"]).ok().says(&["default"]);
+    }
     system("mount", &["-o", "remount,rw", &path]).ok();
+    if mode == Mode::Daemon {
+        host.start_daemon();
+    }
     host.kuke(&["apply", "-f", &file]).ok();
     host.await_state("new", "Ready");
     end_small_disk(host);
@@ -614,13 +621,26 @@ fn daemon_down() -> Verdict {
 
 fn containerd_down() -> Verdict {
     let host = Host::bare(Mode::InProcess, Engine::Managed);
-    // A PATH without containerd: none answers and none can be brought up.
-    let mut command = host.command(Mode::InProcess, &["init"]);
-    command
-        .env("PATH", "/nowhere")
-        .env("KUKEON_CONTAINERD_PROGRAM", "/nowhere/containerd");
-    let done = crate::command::Running::start(command, "kuke init without containerd".into(), None)
-        .wait(LIMIT);
+    let found = system("sh", &["-c", "command -v containerd"]).ok().out;
+    let nothing = host.file("nothing", "");
+    // In a mount namespace of its own the program is an empty file.
+    let script = format!(
+        "mount --bind {nothing} {} && exec {} init",
+        found.trim(),
+        crate::world::world().kuke.display()
+    );
+    let mut command = host.command(Mode::InProcess, &[]);
+    let environment: Vec<_> = command
+        .get_envs()
+        .map(|(k, v)| (k.to_owned(), v.map(ToOwned::to_owned)))
+        .collect();
+    command = std::process::Command::new("unshare");
+    command.args(["-m", "sh", "-c", &script]);
+    for (name, value) in environment {
+        command.env(name, value.unwrap_or_default());
+    }
+    let line = "kuke init without containerd".to_owned();
+    let done = crate::command::Running::start(command, line, None).wait(LIMIT);
     assert_eq!(done.code, 5, "{}", done.show());
     done.says(&["no-containerd.sock"]);
     host.finish();
