@@ -195,7 +195,7 @@ mod tests {
     use crate::scheme::{Secrets, realm_to_external};
 
     fn object(text: &str) -> AnyObject {
-        read("t", text.as_bytes()).unwrap().remove(0).1
+        read(&[("t", text.as_bytes())]).unwrap().remove(0).1
     }
 
     fn realm(spec: &str) -> Realm {

@@ -4,40 +4,57 @@ use crate::api::{self, Problem};
 use crate::model::{AnyObject, CellContainer, CellRef};
 use crate::scheme;
 
-/// Reads a request: decodes every document and translates it. Every problem of
-/// every document is in one error. `source` names the input there. The number is
-/// the position among the documents, from 0.
+/// One file or stream of a request: its name in messages, and its bytes.
+pub type Source<'a> = (&'a str, &'a [u8]);
+
+/// Reads a request: decodes every document of every source and translates it.
+/// Every problem of every document of a source is in one error. The number is
+/// the position among the documents of all, from 0.
 ///
 /// A Container whose Cell is in the same request becomes part of that Cell, as
 /// if it had been written there: applied one after the other, the Cell would
 /// remove what the Container adds, each time.
-pub fn read(source: &str, bytes: &[u8]) -> api::Result<Vec<(u32, AnyObject)>> {
-    let mut seen: Vec<(String, usize)> = Vec::new();
-    let objects = api::decode_each(source, bytes, |document| {
-        let (index, line) = (document.index, document.line);
-        let object = scheme::decode(document).map_err(|error| error.problems)?;
-        let key = match &object {
-            AnyObject::Container(c) => format!("container {:?} of {}", c.spec.id, c.at),
-            other => other.at().to_string(),
-        };
-        if let Some((_, first)) = seen.iter().find(|(other, _)| *other == key) {
-            let message = format!("{key} is there twice");
-            return Err(vec![
-                Problem::new("metadata.name", "Duplicate", message)
-                    .suggest(format!("the first is on line {first}")),
-            ]);
-        }
-        seen.push((key, line));
-        Ok((u32::try_from(index).unwrap_or(u32::MAX), object))
-    })?;
-    fold(source, objects)
+pub fn read(sources: &[Source<'_>]) -> api::Result<Vec<(u32, AnyObject)>> {
+    let mut seen: Vec<(String, String)> = Vec::new();
+    let mut objects = Vec::new();
+    for (source, bytes) in sources {
+        let read = api::decode_each(source, bytes, |document| {
+            let line = document.line;
+            let object = scheme::decode(document).map_err(|error| error.problems)?;
+            let key = match &object {
+                AnyObject::Container(c) => format!("container {:?} of {}", c.spec.id, c.at),
+                other => other.at().to_string(),
+            };
+            if let Some((_, first)) = seen.iter().find(|(other, _)| *other == key) {
+                let message = format!("{key} is there twice");
+                return Err(vec![
+                    Problem::new("metadata.name", "Duplicate", message)
+                        .suggest(format!("the first is {first}")),
+                ]);
+            }
+            let place = match sources.len() {
+                1 => format!("on line {line}"),
+                _ => format!("at {source}:{line}"),
+            };
+            seen.push((key, place));
+            Ok(object)
+        })?;
+        objects.extend(read.into_iter().map(|object| (*source, object)));
+    }
+    let numbered = objects.into_iter().enumerate();
+    fold(
+        numbered
+            .map(|(n, (source, object))| (u32::try_from(n).unwrap_or(u32::MAX), source, object))
+            .collect(),
+    )
 }
 
-fn fold(source: &str, objects: Vec<(u32, AnyObject)>) -> api::Result<Vec<(u32, AnyObject)>> {
-    let (containers, mut rest): (Vec<_>, Vec<_>) = objects
+fn fold(objects: Vec<(u32, &str, AnyObject)>) -> api::Result<Vec<(u32, AnyObject)>> {
+    let (containers, rest): (Vec<_>, Vec<_>) = objects
         .into_iter()
-        .partition(|(_, object)| matches!(object, AnyObject::Container(_)));
-    for (index, object) in containers {
+        .partition(|(_, _, object)| matches!(object, AnyObject::Container(_)));
+    let mut rest: Vec<(u32, AnyObject)> = rest.into_iter().map(|(n, _, o)| (n, o)).collect();
+    for (index, source, object) in containers {
         let AnyObject::Container(container) = object else {
             continue;
         };
@@ -97,7 +114,7 @@ mod tests {
     fn problems_of_values_have_their_place_in_the_file() {
         let text =
             format!("{CELL}---\nkind: Space\nmetadata:\n  name: My_Space\nspec:\n  realmId: r\n");
-        let error = read("f.yaml", text.as_bytes()).unwrap_err();
+        let error = read(&[("f.yaml", text.as_bytes())]).unwrap_err();
         assert_eq!(error.reason, "BadName");
         assert!(
             error.message.starts_with(
@@ -118,7 +135,7 @@ mod tests {
             "kind: Realm\nmetadata: {name: q}\n",
         ]
         .join("---\n");
-        let ordered = order(read("t", text.as_bytes()).unwrap());
+        let ordered = order(read(&[("t", text.as_bytes())]).unwrap());
         let found: Vec<_> = ordered.iter().map(|(i, o)| (*i, o.kind())).collect();
         assert_eq!(
             found,
@@ -140,7 +157,7 @@ mod tests {
             container("b", "web"),
             container("c", "other")
         );
-        let objects = read("t", text.as_bytes()).unwrap();
+        let objects = read(&[("t", text.as_bytes())]).unwrap();
         assert_eq!(objects.len(), 2);
         let AnyObject::Cell(cell) = &objects[0].1 else {
             panic!("{objects:?}");
@@ -162,7 +179,7 @@ mod tests {
                 "another container of this cell is called \"a\"",
             ),
         ] {
-            let error = read("t", text.as_bytes()).unwrap_err();
+            let error = read(&[("t", text.as_bytes())]).unwrap_err();
             assert_eq!(error.reason, "Duplicate");
             assert!(error.message.contains(part), "{error}");
         }
@@ -185,7 +202,7 @@ mod tests {
                     _ => bytes.insert(at, byte),
                 }
             }
-            if let Err(error) = read("t", &bytes) {
+            if let Err(error) = read(&[("t", &bytes)]) {
                 prop_assert_eq!(error.code, api::Code::Invalid);
             }
         }

@@ -4,25 +4,18 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::api::v1::ManifestFile;
 use crate::api::{Code, Error, Result};
 
 /// Most bytes one file or stream of documents may have.
 pub const LIMIT: u64 = crate::api::MAX_INPUT as u64;
 
-/// One file or stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Manifest {
-    /// Name for error messages.
-    pub source: String,
-    /// YAML or JSON.
-    pub bytes: Vec<u8>,
-}
-
 /// Reads every `-f` argument. Nothing is applied when one cannot be read.
 ///
 /// # Errors
-/// Files that cannot be opened, are too large, or directories without manifests.
-pub fn read_all(files: &[String]) -> Result<Vec<Manifest>> {
+/// Files that cannot be opened, are too large, alone or together, or directories
+/// without manifests.
+pub fn read_all(files: &[String]) -> Result<Vec<ManifestFile>> {
     if files.iter().filter(|file| *file == "-").count() > 1 {
         return Err(Error::invalid("Usage", "-f - can be given only once"));
     }
@@ -40,6 +33,15 @@ pub fn read_all(files: &[String]) -> Result<Vec<Manifest>> {
         } else {
             manifests.push(open(path)?);
         }
+    }
+    let whole: u64 = manifests.iter().map(|m| m.text.len() as u64).sum();
+    if whole > LIMIT {
+        let what = format!(
+            "{} are larger than {} MiB",
+            files.join(", "),
+            LIMIT / 1024 / 1024
+        );
+        return Err(Error::invalid("ManifestTooLarge", what).hint("give fewer files at a time"));
     }
     Ok(manifests)
 }
@@ -68,12 +70,12 @@ fn in_directory(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn open(path: &Path) -> Result<Manifest> {
+fn open(path: &Path) -> Result<ManifestFile> {
     let file = File::open(path).map_err(|e| unreadable(path, &e))?;
     read(&path.display().to_string(), file)
 }
 
-fn read(source: &str, from: impl Read) -> Result<Manifest> {
+fn read(source: &str, from: impl Read) -> Result<ManifestFile> {
     let mut bytes = Vec::new();
     from.take(LIMIT + 1)
         .read_to_end(&mut bytes)
@@ -81,11 +83,11 @@ fn read(source: &str, from: impl Read) -> Result<Manifest> {
     if bytes.len() as u64 > LIMIT {
         let what = format!("{source} is larger than {} MiB", LIMIT / 1024 / 1024);
         return Err(Error::invalid("ManifestTooLarge", what)
-            .hint("split it: every file may hold that much"));
+            .hint("split it: that is the limit of one request"));
     }
-    Ok(Manifest {
+    Ok(ManifestFile {
         source: source.to_owned(),
-        bytes,
+        text: bytes,
     })
 }
 
@@ -110,7 +112,7 @@ mod tests {
             std::fs::write(dir.path().join(name), name).expect("write");
         }
         let read = read_all(&[dir.path().display().to_string()]).expect("manifests");
-        let bytes: Vec<_> = read.iter().map(|m| m.bytes.as_slice()).collect();
+        let bytes: Vec<_> = read.iter().map(|m| m.text.as_slice()).collect();
         assert_eq!(bytes, [&b"a.yaml"[..], b"b.yml", b"c.json"]);
     }
 

@@ -24,7 +24,7 @@ impl Controller {
     /// reverse order of dependency.
     pub(super) fn delete_targets(request: &v1::DeleteRequest) -> Result<Vec<DeleteTarget>> {
         if request.kind.is_empty() {
-            let objects = apply::read(&request.source, &request.manifest)?;
+            let objects = apply::read(&super::apply::sources(&request.files))?;
             let mut ordered: Vec<_> = apply::order(objects).into_iter().map(|(_, o)| o).collect();
             ordered.reverse();
             return Ok(ordered.into_iter().map(target_of).collect());

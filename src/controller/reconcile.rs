@@ -216,7 +216,7 @@ impl Controller {
         }
     }
 
-    fn derive_status(
+    pub(super) fn derive_status(
         &self,
         context: &CellContext,
         observed: &crate::model::ObservedCell,

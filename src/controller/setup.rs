@@ -24,7 +24,7 @@ impl Controller {
              spec: {{realmId: {realm}, spaceId: {space}}}\n"
         );
         let mut missing = Vec::new();
-        for (index, object) in apply::read("init", manifest.as_bytes())? {
+        for (index, object) in apply::read(&[("init", manifest.as_bytes())])? {
             // What exists is kept as the user made it.
             if self.store.exists(&object.at())? {
                 emit.result(result_for(&object.at(), "unchanged"));

@@ -74,10 +74,10 @@ impl Kukeon for Echo {
         Ok(first.chain(endless).boxed())
     }
     async fn apply(&self, request: v1::ApplyRequest) -> Result<EventStream> {
-        if request.manifest.is_empty() {
+        let Some(file) = request.files.first() else {
             return Err(refused());
-        }
-        let name = format!("{}:{}", request.source, request.manifest.len());
+        };
+        let name = format!("{}:{}", file.source, file.text.len());
         events(vec![result("Cell", &name, "created"), Err(refused())])
     }
     async fn get(&self, request: v1::GetRequest) -> Result<v1::GetResponse> {
@@ -205,8 +205,10 @@ async fn answers_and_results_arrive_as_sent() {
     let version = client.version(Default::default()).await.expect("version");
     assert_eq!((version.version.as_str(), version.daemon), ("9.9", true));
     let request = v1::ApplyRequest {
-        manifest: b"kind".to_vec(),
-        source: "f.yaml".into(),
+        files: vec![v1::ManifestFile {
+            source: "f.yaml".into(),
+            text: b"kind".to_vec(),
+        }],
         ..Default::default()
     };
     let got: Vec<_> = client.apply(request).await.expect("apply").collect().await;

@@ -141,7 +141,7 @@ impl kukeon_server::Kukeon for Service {
     }
 
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Answer<Self::ApplyStream> {
-        let what = |m: &v1::ApplyRequest| format!("{} ({} bytes)", m.source, m.manifest.len());
+        let what = |m: &v1::ApplyRequest| sources(&m.files);
         let (message, inner) = self.changes("apply", request, what)?;
         streamed(inner.apply(message)).await
     }
@@ -153,7 +153,7 @@ impl kukeon_server::Kukeon for Service {
 
     async fn delete(&self, request: Request<v1::DeleteRequest>) -> Answer<Self::DeleteStream> {
         let what = |m: &v1::DeleteRequest| match m.kind.as_str() {
-            "" => m.source.clone(),
+            "" => sources(&m.files),
             kind => format!("{kind} {}", place(m.scope.as_ref(), &m.name)),
         };
         let (message, inner) = self.changes("delete", request, what)?;
@@ -263,5 +263,17 @@ impl kukeon_server::Kukeon for Service {
         let (input, inner) = self.changes("load image", request, |_| String::new())?;
         let input = input.map(|item| item.map_err(from_status)).boxed();
         streamed(inner.load_image(input)).await
+    }
+}
+
+/// Files of a request for the log: the first, and how many more.
+fn sources(files: &[v1::ManifestFile]) -> String {
+    let Some(first) = files.first() else {
+        return String::new();
+    };
+    let bytes: usize = files.iter().map(|file| file.text.len()).sum();
+    match files.len() - 1 {
+        0 => format!("{} ({bytes} bytes)", first.source),
+        more => format!("{} and {more} more ({bytes} bytes)", first.source),
     }
 }

@@ -29,13 +29,24 @@ impl Store {
             containerd_namespace_suffix: namespace_suffix.to_owned(),
             cgroup_root: cgroup_root.to_owned(),
         };
-        // Two first starts at once must not both win.
-        let lock = root.lock_file(".locks/.instance")?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
-            .map_err(|e| Error::io(&path, "lock", e))?;
-        let Some((_, bytes)) = root.read(FILE)? else {
-            let text = serde_saphyr::to_string(&given).map_err(|e| corrupt(e.to_string()))?;
-            return root.replace(FILE, text.as_bytes(), 0o640, Sync::Full);
+        // It never changes once it is there, so reading it takes no lock, which
+        // could not be had on a read-only disk.
+        let bytes = match root.read(FILE)? {
+            Some((_, bytes)) => bytes,
+            None => {
+                // Two first starts at once must not both win.
+                let lock = root.lock_file(".locks/.instance")?;
+                rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
+                    .map_err(|e| Error::io(&path, "lock", e))?;
+                match root.read(FILE)? {
+                    Some((_, bytes)) => bytes,
+                    None => {
+                        let text =
+                            serde_saphyr::to_string(&given).map_err(|e| corrupt(e.to_string()))?;
+                        return root.replace(FILE, text.as_bytes(), 0o640, Sync::Full);
+                    }
+                }
+            }
         };
         let text = String::from_utf8(bytes).map_err(|_| corrupt("it is not UTF-8".to_owned()))?;
         let stored: Instance = serde_saphyr::from_str(&text).map_err(|e| corrupt(e.to_string()))?;

@@ -43,6 +43,7 @@ async fn collect(session: ExecSession) -> (String, String, i32) {
         stderr,
         control,
         exit,
+        ..
     } = session;
     drop(stdin);
     let (mut out, mut err) = (Vec::new(), Vec::new());

@@ -37,24 +37,16 @@ pub struct Results {
 }
 
 impl Apply {
-    /// Applies each file in turn and prints what became of each object.
+    /// Applies all files as one stream and prints what became of each object.
     pub async fn run(self, context: &Context) -> Outcome {
-        let manifests = manifest::read_all(&self.file)?;
-        let kukeon = context.kukeon().await?;
-        let mut results = Vec::new();
-        for manifest in manifests {
-            let request = v1::ApplyRequest {
-                manifest: manifest.bytes,
-                source: manifest.source,
-                dry_run: self.dry_run,
-                create_only: false,
-                progress: true,
-                detach: false,
-            };
-            let events = kukeon.apply(request).await?;
-            let done = follow(context, events, |result| self.print(context, result)).await?;
-            results.extend(done);
-        }
+        let request = v1::ApplyRequest {
+            files: manifest::read_all(&self.file)?,
+            dry_run: self.dry_run,
+            progress: true,
+            ..Default::default()
+        };
+        let events = context.kukeon().await?.apply(request).await?;
+        let results = follow(context, events, |result| self.print(context, result)).await?;
         let failure = failures(&results, "some resources failed to apply");
         if self.output.is_structured() {
             let results = Results { resources: results };

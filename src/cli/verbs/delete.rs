@@ -125,30 +125,22 @@ impl Delete {
     }
 
     async fn delete_files(&self, context: &Context) -> Outcome {
-        // The last file first, as the documents within each.
-        let mut manifests = manifest::read_all(&self.file)?;
-        manifests.reverse();
-        let kukeon = context.kukeon().await?;
-        let mut results = Vec::new();
-        for manifest in manifests {
-            let request = v1::DeleteRequest {
-                manifest: manifest.bytes,
-                source: manifest.source,
-                cascade: self.cascade,
-                ignore_not_found: true,
-                grace_seconds: self.grace.map(seconds),
-                ..Default::default()
-            };
-            let events = kukeon.delete(request).await?;
-            let each = |result: &ResourceResult| match self.output {
-                Format::Json | Format::Yaml => Ok(()),
-                Format::Name => self.print(context, result),
-                Format::Table | Format::Wide => {
-                    print_result(context, result, self.output == Format::Wide)
-                }
-            };
-            results.extend(follow(context, events, each).await?);
-        }
+        let request = v1::DeleteRequest {
+            files: manifest::read_all(&self.file)?,
+            cascade: self.cascade,
+            ignore_not_found: true,
+            grace_seconds: self.grace.map(seconds),
+            ..Default::default()
+        };
+        let each = |result: &ResourceResult| match self.output {
+            Format::Json | Format::Yaml => Ok(()),
+            Format::Name => self.print(context, result),
+            Format::Table | Format::Wide => {
+                print_result(context, result, self.output == Format::Wide)
+            }
+        };
+        let events = context.kukeon().await?.delete(request).await?;
+        let results = follow(context, events, each).await?;
         let failure = failures(&results, "some resources failed to delete");
         self.end(context, results, failure)
     }

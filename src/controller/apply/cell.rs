@@ -122,8 +122,12 @@ impl Controller {
         let rebuild = changes.iter().any(|c| c.action == Action::Recreate);
         let mut texts = texts(&changes);
         let runs = wanted.spec.run_state == RunState::Running;
-        let ended = matches!(current.status.state, CellState::Exited | CellState::Error);
         let was_stopped = current.spec.run_state == RunState::Stopped;
+        let context = self.cell_context(wanted.clone())?;
+        let observed = self.observe_cell(&context).await?;
+        // Observed, not recorded: without a daemon nobody has noted the end.
+        let state = self.derive_status(&context, &observed).state;
+        let ended = matches!(state, CellState::Exited | CellState::Error);
         if runs && (was_stopped || (ended && changes.is_empty())) {
             // As `start` does: what has ended runs again.
             wanted.spec.run_generation += 1;
@@ -135,8 +139,6 @@ impl Controller {
         wanted.meta.generation += i64::from(respec);
         let touched = respec || wanted.spec != current.spec;
 
-        let context = self.cell_context(wanted.clone())?;
-        let observed = self.observe_cell(&context).await?;
         let plan = plan_cell(&wanted, &observed, &self.options(None));
         if !touched && plan.is_empty() {
             return Ok(Applied::new("unchanged", Vec::new(), Vec::new()));

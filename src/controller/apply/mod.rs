@@ -46,6 +46,14 @@ impl Applied {
     }
 }
 
+/// The files of a request as they are read.
+pub(super) fn sources(files: &[v1::ManifestFile]) -> Vec<apply::Source<'_>> {
+    files
+        .iter()
+        .map(|file| (file.source.as_str(), file.text.as_slice()))
+        .collect()
+}
+
 /// How one request is applied.
 #[derive(Debug, Clone, Copy)]
 struct Mode {
@@ -58,7 +66,7 @@ struct Mode {
 impl Controller {
     /// Reads and checks a whole request; nothing is applied when a part is wrong.
     pub(super) fn decode(request: &v1::ApplyRequest) -> Result<Vec<(u32, AnyObject)>> {
-        apply::read(&request.source, &request.manifest)
+        apply::read(&sources(&request.files))
     }
 
     /// Applies in dependency order. A failed object does not keep the others

@@ -40,8 +40,10 @@ async fn from_image(
     for _ in 0..ATTEMPTS {
         let name = run.name.clone().unwrap_or_else(|| generated(image));
         let request = v1::ApplyRequest {
-            manifest: cell_document(run, image, &name, &scope),
-            source: format!("--image {image}"),
+            files: vec![v1::ManifestFile {
+                source: format!("--image {image}"),
+                text: cell_document(run, image, &name, &scope),
+            }],
             create_only: true,
             progress: true,
             detach: true,
@@ -119,10 +121,10 @@ async fn from_file(
     if path_of(file).is_some_and(|path| path.is_dir()) {
         return Err(usage("run -f takes a file with one Cell document, not a directory").into());
     }
-    let manifest = manifest::read_all(&[file.to_owned()])?.remove(0);
+    let files = manifest::read_all(&[file.to_owned()])?;
+    let source = files[0].source.clone();
     let request = v1::ApplyRequest {
-        manifest: manifest.bytes,
-        source: manifest.source,
+        files,
         dry_run: true,
         progress: true,
         detach: true,
@@ -147,7 +149,7 @@ async fn from_file(
         };
     }
     if !cell.changes.is_empty() {
-        let differs = format!("cell {name:?} is OutOfSync with {}", request.source);
+        let differs = format!("cell {name:?} is OutOfSync with {source}");
         if run.require_synced {
             return Err(Error::new(
                 Code::Conflict,
