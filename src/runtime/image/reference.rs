@@ -300,6 +300,10 @@ mod tests {
                 assert_eq!(ours.digest.as_deref(), theirs.digest(), "{text:?}");
             }
             (Err(_), Err(_)) => {}
+            // The oracle splits the host off by other rules than its own
+            // expression and lets a repository in capitals through (`Z/a`),
+            // which the distribution spec does not allow.
+            (Err(_), Ok(theirs)) if theirs.repository().contains(char::is_uppercase) => {}
             (ours, theirs) => panic!("{text:?}: {ours:?} but {theirs:?}"),
         }
     }
