@@ -1,5 +1,7 @@
 //! `delete`: children first, then the object; nothing of it is left on the host.
 
+use futures::StreamExt;
+
 use super::Controller;
 use super::apply::meta_mut;
 use super::errors::not_found;
@@ -10,6 +12,9 @@ use crate::api::{Code, Error, Result, v1};
 use crate::apply;
 use crate::model::{AnyObject, CellRef, Name, ObjectRef, RealmRef};
 use crate::store::LockMode;
+
+/// Children of one scope that are deleted side by side.
+const WIDTH: usize = 16;
 
 /// What a request wants gone.
 pub(super) enum DeleteTarget {
@@ -101,20 +106,7 @@ impl Controller {
         let mut steps = Vec::new();
         if !matches!(at, ObjectRef::Cell(_)) {
             self.mark_scope(at, request.cascade).await?;
-            for child in self.child_refs(at)? {
-                let below = Box::pin(self.delete_tree(&child, request, emit)).await;
-                match below {
-                    Ok(done) => {
-                        emit.result(v1::ResourceResult {
-                            steps: done,
-                            ..result_for(&child, "deleted")
-                        });
-                    }
-                    // Somebody else was quicker.
-                    Err(error) if error.code == Code::NotFound => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            self.delete_children(at, request, emit).await?;
         }
         let _lock = self.store.lock(at, LockMode::Exclusive, LOCK_WAIT).await?;
         let Some(mut object) = self.stored(at)? else {
@@ -142,6 +134,38 @@ impl Controller {
         }
         steps.extend(outcome.steps);
         Ok(steps)
+    }
+
+    /// Deletes what lives in a scope, several at once: most of the time goes
+    /// into waiting for processes to end. The first failure is told when the
+    /// others are done.
+    async fn delete_children(
+        &self,
+        at: &ObjectRef,
+        request: &v1::DeleteRequest,
+        emit: &Emitter,
+    ) -> Result<()> {
+        let mut below = futures::stream::iter(self.child_refs(at)?)
+            .map(|child| async move {
+                let done = Box::pin(self.delete_tree(&child, request, emit)).await;
+                (child, done)
+            })
+            .buffer_unordered(WIDTH);
+        let mut failed = None;
+        while let Some((child, done)) = below.next().await {
+            match done {
+                Ok(steps) => emit.result(v1::ResourceResult {
+                    steps,
+                    ..result_for(&child, "deleted")
+                }),
+                // Somebody else was quicker.
+                Err(error) if error.code == Code::NotFound => {}
+                Err(error) => {
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
     }
 
     /// Records that a scope shall go, so that nothing new is put into it.

@@ -51,7 +51,12 @@ impl Controller {
         // Keeping a scope as it is takes no exclusive lock: its steps are
         // idempotent, and it must not wait for (and so hold up) long work on a
         // cell below. Deleting one does.
-        let kept = !matches!(at, ObjectRef::Cell(_)) && !self.is_being_deleted(at)?;
+        let scope = !matches!(at, ObjectRef::Cell(_));
+        let kept = scope && !self.is_being_deleted(at)?;
+        if scope && !kept && !self.store.children(at)?.is_empty() {
+            // Its children go first; waiting for the lock would hold them up.
+            return Ok(Outcome::default());
+        }
         let mode = if kept {
             LockMode::Shared
         } else {
