@@ -54,6 +54,9 @@ pub(super) fn sources(files: &[v1::ManifestFile]) -> Vec<apply::Source<'_>> {
         .collect()
 }
 
+/// A scope that was made on the way, with its steps.
+type Made = (ObjectRef, Vec<String>);
+
 /// How one request is applied.
 #[derive(Debug, Clone, Copy)]
 struct Mode {
@@ -137,28 +140,63 @@ impl Controller {
         // In-process without containerd nothing can be done: say so before
         // anything is written.
         self.require_containerd().await?;
-        if !matches!(object, AnyObject::Container(_)) {
-            self.create_parents(&at, mode, planned, emit).await?;
-        }
-        let done = match object {
-            AnyObject::Cell(cell) => self.apply_cell(cell, mode, planned, emit).await,
-            AnyObject::Container(container) => {
-                self.apply_container(*container, mode, planned, emit).await
+        let mut made = Vec::new();
+        let done = self
+            .apply_below(object, mode, planned, &mut made, emit)
+            .await;
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => {
+                // A wrong request leaves nothing behind, its parents included.
+                for parent in made.iter().rev() {
+                    self.take_parent_back(parent).await;
+                }
+                return Err(error);
             }
-            scope => self.apply_scope(scope, mode, planned, &emit.watch).await,
-        }?;
+        };
+        for (parent, steps) in made {
+            emit.result(v1::ResourceResult {
+                steps,
+                object: self.external(&parent)?,
+                ..result_for(&parent, "created")
+            });
+        }
         if mode.dry_run && done.action == "created" {
             planned.push(at);
         }
         Ok(done)
     }
 
-    /// Missing scopes above an object are made and told.
+    async fn apply_below(
+        &self,
+        object: AnyObject,
+        mode: Mode,
+        planned: &mut Vec<ObjectRef>,
+        made: &mut Vec<Made>,
+        emit: &Emitter,
+    ) -> Result<Applied> {
+        match object {
+            AnyObject::Container(container) => {
+                return self.apply_container(*container, mode, planned, emit).await;
+            }
+            _ => {
+                self.create_parents(&object.at(), mode, planned, made, emit)
+                    .await?
+            }
+        }
+        match object {
+            AnyObject::Cell(cell) => self.apply_cell(cell, mode, planned, emit).await,
+            scope => self.apply_scope(scope, mode, planned, &emit.watch).await,
+        }
+    }
+
+    /// Makes the missing scopes above an object.
     async fn create_parents(
         &self,
         at: &ObjectRef,
         mode: Mode,
         planned: &mut Vec<ObjectRef>,
+        made: &mut Vec<Made>,
         emit: &Emitter,
     ) -> Result<()> {
         let mut missing = Vec::new();
@@ -180,13 +218,30 @@ impl Controller {
             if mode.dry_run {
                 planned.push(at.clone());
             }
-            emit.result(v1::ResourceResult {
-                steps: done.steps,
-                object: self.external(&at)?,
-                ..result_for(&at, done.action)
-            });
+            // Somebody else may have made it meanwhile; then it is theirs.
+            if done.action == "created" {
+                made.push((at, done.steps));
+            }
         }
         Ok(())
+    }
+
+    /// Takes a scope back that was made for an object which then failed, unless
+    /// somebody uses it by now.
+    async fn take_parent_back(&self, (at, _): &Made) {
+        let removed = async {
+            let _lock = self.store.lock(at, LockMode::Exclusive, LOCK_WAIT).await?;
+            let Some(mut object) = self.stored(at)? else {
+                return Ok(Outcome::default());
+            };
+            if !self.store.children(at)?.is_empty() {
+                return Ok(Outcome::default());
+            }
+            meta_mut(&mut object).deletion = Some(jiff::Timestamp::now());
+            self.put(&object)?;
+            self.reconcile_scope(at, &Watch::default()).await
+        };
+        self.take_back(removed.await, at);
     }
 
     fn enqueue_again(&self, at: &ObjectRef, outcome: &Outcome) {
