@@ -162,7 +162,7 @@ pub fn plan_cell(cell: &Cell, observed: &ObservedCell, options: &Options) -> Pla
         plan.step_if(observed.sandbox.attachment.is_some(), Step::DetachNetwork);
         plan.stage(vec![
             lane_if(!observed.cgroup, Step::EnsureCgroup),
-            vec![Step::CreateSandbox, Step::WriteHostFiles],
+            vec![Step::WriteHostFiles, Step::CreateSandbox],
         ]);
         finish(&mut plan, !host_network, up, start);
     } else {

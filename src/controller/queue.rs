@@ -87,6 +87,14 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         self.0.wake.notify_one();
     }
 
+    /// As [`Queue::add_after`], but leaves a key in work alone: its worker gives
+    /// it back with the back-off that its failures ask for.
+    pub fn add_after_unless_active(&self, key: K, pause: Duration) {
+        if !self.state().active.contains_key(&key) {
+            self.add_after(key, pause);
+        }
+    }
+
     /// The next key, which is the caller's until [`Queue::done`].
     pub async fn next(&self) -> K {
         loop {
@@ -122,7 +130,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         if ok {
             state.failures.remove(key);
         }
-        if again {
+        if again && ok {
             state.enqueue(key.clone());
             drop(state);
             self.0.wake.notify_one();

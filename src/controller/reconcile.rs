@@ -54,8 +54,12 @@ impl Controller {
         let scope = !matches!(at, ObjectRef::Cell(_));
         let kept = scope && !self.is_being_deleted(at)?;
         if scope && !kept && !self.store.children(at)?.is_empty() {
-            // Its children go first; waiting for the lock would hold them up.
-            return Ok(Outcome::default());
+            // Its children go first; waiting for its lock would hold them up.
+            self.mark_children(at).await?;
+            return Ok(Outcome {
+                again: Some(soon()),
+                ..Outcome::default()
+            });
         }
         let mode = if kept {
             LockMode::Shared
@@ -72,6 +76,27 @@ impl Controller {
             _ if kept && self.is_being_deleted(at)? => Ok(Outcome::default()),
             _ => self.reconcile_scope(at, watch).await,
         }
+    }
+
+    /// Goes on with a cascade that lost its caller: what lives in a scope that
+    /// is being deleted is deleted too.
+    async fn mark_children(&self, at: &ObjectRef) -> Result<()> {
+        for child in self.child_refs(at)? {
+            if !self.is_being_deleted(&child)? {
+                let _lock = self
+                    .store
+                    .lock(&child, LockMode::Exclusive, LOCK_WAIT)
+                    .await?;
+                if let Some(mut object) = self.stored(&child)? {
+                    super::apply::meta_mut(&mut object)
+                        .deletion
+                        .get_or_insert_with(jiff::Timestamp::now);
+                    self.put(&object)?;
+                }
+            }
+            self.queue.add(child);
+        }
+        Ok(())
     }
 
     fn is_being_deleted(&self, at: &ObjectRef) -> Result<bool> {
@@ -126,7 +151,7 @@ impl Controller {
         }
         outcome.cell = Some(context.cell.clone());
         // Not settled: something works against us; the queue comes back soon.
-        outcome.again.get_or_insert(jiff::Timestamp::now());
+        outcome.again.get_or_insert(soon());
         Ok(outcome)
     }
 
@@ -264,7 +289,8 @@ impl Controller {
     /// then the status tells what went wrong.
     async fn record_failure(&self, context: &mut CellContext, error: &Error) {
         if self.is_live() {
-            self.queue.add_after(context.cell.at.clone().into(), RETRY);
+            self.queue
+                .add_after_unless_active(context.cell.at.clone().into(), RETRY);
         }
         if error.code == Code::Cancelled || context.cell.meta.deletion.is_some() {
             return;
@@ -371,6 +397,14 @@ impl Controller {
         context.cell.status = self.derive_status(&context, &observed);
         Ok(context.cell)
     }
+}
+
+/// When the loop takes up what is not settled yet.
+fn soon() -> jiff::Timestamp {
+    let pause = jiff::SignedDuration::try_from(RETRY).unwrap_or_default();
+    jiff::Timestamp::now()
+        .checked_add(pause)
+        .unwrap_or(jiff::Timestamp::MAX)
 }
 
 /// The plan of a realm, space or stack.

@@ -9,7 +9,9 @@ use super::plan::{Verdict, verdicts};
 use super::reconcile::LOCK_WAIT;
 use super::stream::{Emitter, cell_ref, result_for};
 use crate::api::{Error, Result, v1};
-use crate::model::{Cell, CellRef, ContainerState, ContainerStatus, Name, ObjectRef, RunState};
+use crate::model::{
+    Cell, CellRef, CellState, ContainerState, ContainerStatus, Name, ObjectRef, RunState,
+};
 use crate::runtime::{container_id, log};
 use crate::store::LockMode;
 
@@ -193,7 +195,8 @@ fn final_code(status: &ContainerStatus, cell: &Cell, seen: Option<i32>) -> Optio
     let over = match status.state {
         ContainerState::Exited | ContainerState::Error => status.next_restart_at.is_none(),
         ContainerState::Stopped => cell.spec.run_state == RunState::Stopped,
-        _ => false,
+        // Taken down with the root, or never run: the cell's end is its end.
+        _ => matches!(cell.status.state, CellState::Exited | CellState::Error),
     };
     over.then(|| status.exit_code.or(seen).unwrap_or(0))
 }

@@ -16,8 +16,8 @@ impl Controller {
             let plan = self.plan_new_cell(wanted);
             return Ok(Applied::new("created", Vec::new(), plan.describe(&at)));
         }
-        self.refuse_if_parent_goes(&at)?;
         let _lock = self.store.lock(&at, LockMode::Exclusive, LOCK_WAIT).await?;
+        self.refuse_if_parent_goes(&at)?;
         match self.store.cell(&wanted.at)? {
             None => self.create_cell(wanted, mode, emit).await,
             Some(_) if mode.create_only => Err(exists(&at)),
@@ -41,6 +41,7 @@ impl Controller {
         }
         self.get_cell(&wanted.at)?;
         let _lock = self.store.lock(&at, LockMode::Exclusive, LOCK_WAIT).await?;
+        self.refuse_if_parent_goes(&at)?;
         let current = self.get_cell(&wanted.at)?;
         refuse_deleted(&at, &current.meta)?;
         let mut cell = current.clone();
@@ -127,8 +128,11 @@ impl Controller {
         let observed = self.observe_cell(&context).await?;
         // Observed, not recorded: without a daemon nobody has noted the end.
         let state = self.derive_status(&context, &observed).state;
+        let anew = changes
+            .iter()
+            .any(|c| matches!(c.action, Action::Restart | Action::Recreate));
         let ended = matches!(state, CellState::Exited | CellState::Error);
-        if runs && (was_stopped || (ended && changes.is_empty())) {
+        if runs && (was_stopped || (ended && (changes.is_empty() || anew))) {
             // As `start` does: what has ended runs again.
             wanted.spec.run_generation += 1;
             if changes.is_empty() {

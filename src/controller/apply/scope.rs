@@ -11,8 +11,8 @@ impl Controller {
         watch: &Watch,
     ) -> Result<Applied> {
         let at = wanted.at();
-        self.refuse_if_parent_goes(&at)?;
         let _lock = self.store.lock(&at, LockMode::Exclusive, LOCK_WAIT).await?;
+        self.refuse_if_parent_goes(&at)?;
         let current = self.stored(&at)?;
         match current {
             None => self.create_scope(wanted, mode, planned, watch).await,
