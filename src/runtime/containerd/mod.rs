@@ -4,6 +4,7 @@ mod events;
 mod exec;
 mod fifo;
 mod filter;
+mod making;
 mod namespaces;
 mod records;
 mod runc;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::{
@@ -15,7 +15,7 @@ use containerd_client::tonic::{Code, Status};
 use containerd_client::types::v1::{Process, Status as ProcessStatus};
 use jiff::Timestamp;
 
-use super::{runc, snapshots};
+use super::{making, runc, snapshots};
 use crate::model::{ObservedTask, TaskExit, TaskState};
 use crate::runtime::{Connection, Error, Result, TaskRequest, log};
 
@@ -24,8 +24,6 @@ const SIGKILL: i32 = 9;
 const KILL: Duration = Duration::from_secs(15);
 /// Making a task starts a shim and the low-level runtime; slow on a loaded disk.
 const CREATE: Duration = Duration::from_secs(120);
-/// How long to wait for a task that another client, now gone, began to make.
-const IN_THE_MAKING: Duration = Duration::from_secs(5);
 
 pub fn client(c: &Connection) -> TasksClient<Channel> {
     TasksClient::new(c.channel.clone()).max_decoding_message_size(usize::MAX)
@@ -85,12 +83,16 @@ pub async fn create(c: &Connection, program: &Path, request: &TaskRequest) -> Re
             .create(c.call_within(namespace, message.clone(), CREATE))
             .await
     };
+    if making::settled(c, namespace, id).await? {
+        return Ok(());
+    }
     let mut result = create().await;
-    // Somebody who has died meanwhile was making it: containerd is still at it,
-    // or about to take it back.
-    let patience = Instant::now() + IN_THE_MAKING;
-    while matches!(&result, Err(s) if is_in_the_making(s)) && Instant::now() < patience {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    if let Err(status) = &result
+        && making::is_taken(status.message())
+    {
+        if making::gone(c, namespace, id, status.message()).await? {
+            return Ok(());
+        }
         result = create().await;
     }
     if matches!(&result, Err(s) if s.code() == Code::AlreadyExists) {
@@ -106,12 +108,6 @@ pub async fn create(c: &Connection, program: &Path, request: &TaskRequest) -> Re
         Ok(_) => Ok(()),
         Err(s) => Err(failure(c, "making", id, &s)),
     }
-}
-
-/// containerd says so by the failure to make the directory of the shim, which is
-/// there already; once the task is known it says that the task exists.
-fn is_in_the_making(status: &Status) -> bool {
-    status.code() == Code::Unknown && status.message().contains("file exists")
 }
 
 /// The log writer makes its file, but not the way to it.
