@@ -211,7 +211,15 @@ fn exits_at_once(mode: Mode) -> Verdict {
         host.state("quick") == "Exited"
     });
     // A creation that fails at once is taken back and says why.
-    let before = host.census();
+    // The state is told before the sandbox is gone.
+    let mut before = host.census();
+    eventually(10.0, "the ended cell gives its sandbox back", || {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let now = host.census();
+        let settled = before.difference(&now).is_empty();
+        before = now;
+        settled
+    });
     host.apply(&shell("crash", "echo broken >&2; exit 3", &[]))
         .code(1)
         .says(&["crash", "main", "code 3", "broken"]);
