@@ -210,6 +210,11 @@ fn exits_at_once(mode: Mode) -> Verdict {
     eventually(10.0, "a clean end is Exited", || {
         host.state("quick") == "Exited"
     });
+    // Applying ended work runs it again, as `start` does.
+    host.apply(&shell("quick", "exit 0", &[]))
+        .ok()
+        .says(&["updated", "started again"]);
+    host.kuke(&["delete", "cell", "quick"]).ok();
     // A creation that fails at once is taken back and says why.
     // The state is told before the sandbox is gone.
     let mut before = host.census();
@@ -231,10 +236,6 @@ fn exits_at_once(mode: Mode) -> Verdict {
     eventually(10.0, "a crash is Error", || host.state("crash") == "Error");
     assert_eq!(host.container("crash", "main")["exitCode"], 3);
     host.kuke(&["log", "crash"]).ok().says(&["broken"]);
-    // Applying ended work runs it again, as `start` does.
-    host.apply(&shell("quick", "exit 0", &[]))
-        .ok()
-        .says(&["updated", "started again"]);
     host.finish();
     Ok(())
 }
