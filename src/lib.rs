@@ -11,6 +11,7 @@ pub mod controller;
 pub mod daemon;
 pub mod model;
 pub mod network;
+pub mod oci;
 pub mod roles;
 pub mod runtime;
 pub mod scheme;

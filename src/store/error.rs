@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::sys::beneath;
+
 /// Result of the store.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -118,6 +120,20 @@ fn holder(pids: &[u32]) -> String {
         many => {
             let list: Vec<String> = many.iter().map(u32::to_string).collect();
             format!("processes {}", list.join(", "))
+        }
+    }
+}
+
+impl From<beneath::Error> for Error {
+    fn from(error: beneath::Error) -> Self {
+        match error {
+            beneath::Error::Root { path, cause } => Error::Root { path, cause },
+            beneath::Error::Corrupt { path, cause } => Error::Corrupt { path, cause },
+            beneath::Error::Io {
+                path,
+                action,
+                cause,
+            } => Error::io(path, action, cause),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::beneath::Sync;
 use super::{Error, Result, Store};
+use crate::sys::beneath::Sync;
 
 const FILE: &str = ".instance.yaml";
 
@@ -43,7 +43,7 @@ impl Store {
                     None => {
                         let text =
                             serde_saphyr::to_string(&given).map_err(|e| corrupt(e.to_string()))?;
-                        return root.replace(FILE, text.as_bytes(), 0o640, Sync::Full);
+                        return Ok(root.replace(FILE, text.as_bytes(), 0o640, Sync::Full)?);
                     }
                 }
             }

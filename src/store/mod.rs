@@ -15,7 +15,6 @@
 //! A directory is an object when it holds the document of its level. Writers
 //! take the object's [`LockGuard`] first; readers need none.
 
-mod beneath;
 mod cache;
 mod codec;
 mod error;
@@ -31,6 +30,7 @@ pub use error::{Error, Result};
 pub use lock::{LockGuard, LockMode};
 
 use crate::model::{CellRef, Name, ObjectRef};
+use crate::sys::beneath;
 
 /// Names that no realm can take, because kukeon has directories of that name
 /// directly below the run path. No other level has such names: everything else
@@ -70,7 +70,7 @@ impl Store {
     pub fn open(run_path: &Path) -> Result<Self> {
         let root = beneath::Root::open(run_path)?;
         // A file system that is mounted read-only can still be read.
-        if let Err(e) = root.sweep("")
+        if let Err(e) = root.sweep("").map_err(Error::from)
             && !matches!(e, Error::ReadOnly { .. })
         {
             return Err(e);
@@ -110,10 +110,10 @@ impl Store {
         let path = own_file(at, file)?;
         match self.inner.root.read(&path) {
             Ok(Some((_, now))) if now == content => Ok(()),
-            _ => self
+            _ => Ok(self
                 .inner
                 .root
-                .replace(&path, content, mode, beneath::Sync::Full),
+                .replace(&path, content, mode, beneath::Sync::Full)?),
         }
     }
 
@@ -127,7 +127,7 @@ impl Store {
         mode: u32,
     ) -> Result<()> {
         let path = own_file(at, file)?;
-        self.inner.root.rewrite(&path, content, mode)
+        Ok(self.inner.root.rewrite(&path, content, mode)?)
     }
 
     /// Reads a file in an object's directory; none when there is none.

@@ -3,9 +3,9 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use super::beneath::{Entry, is_temp, join};
 use super::{Error, Result, Store, document, own_files, rel};
 use crate::model::{Name, ObjectRef};
+use crate::sys::beneath::{Entry, is_temp, join};
 
 impl Store {
     /// Removes an object: its files, the document last (it carries the intent to

@@ -4,13 +4,13 @@ use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::beneath::{self, Sync};
 use super::cache::{self, Version};
 use super::{Error, Result, Store, check_name, codec, document, rel};
 use crate::model::{
     Cell, CellRef, CellStatus, Name, ObjectRef, Realm, RealmRef, ScopeStatus, Space, SpaceRef,
     Stack, StackRef,
 };
+use crate::sys::beneath::{self, Sync};
 
 const FILE_MODE: u32 = 0o640;
 /// realm.yaml holds registry passwords.
@@ -142,8 +142,8 @@ impl Store {
                 Ok(None) => {}
                 // A link in the place of the document: its owner is told on
                 // reading, the neighbours are not disturbed.
-                Err(Error::Corrupt { .. }) => found.push(name),
-                Err(e) => return Err(e),
+                Err(beneath::Error::Corrupt { .. }) => found.push(name),
+                Err(e) => return Err(e.into()),
             }
         }
         Ok(found)
@@ -330,7 +330,7 @@ impl Store {
                 self.inner.root.unlink(fd.as_fd(), &dir, &entry.name)?;
             }
         }
-        self.inner.root.sweep(&dir)
+        Ok(self.inner.root.sweep(&dir)?)
     }
 }
 
@@ -338,7 +338,7 @@ impl Store {
 mod tests {
     use super::*;
     use crate::model::{CellSpec, ContainerSpec, Meta, RealmSpec, RegistryCredential, SpaceSpec};
-    use crate::store::beneath::CRASH_AT;
+    use crate::sys::beneath::CRASH_AT;
 
     fn name(text: &str) -> Name {
         text.parse().unwrap()

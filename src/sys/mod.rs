@@ -1,4 +1,5 @@
 //! Small wrappers of kernel facilities that several managers need. They know
 //! nothing of kukeon's objects.
 
+pub mod beneath;
 pub mod mounts;

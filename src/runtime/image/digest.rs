@@ -1,12 +1,11 @@
 //! Content digests: `sha256:` and 64 lower-case hexadecimal digits.
 
-use sha2::{Digest as _, Sha256};
-
+use crate::oci;
 use crate::runtime::{Error, Result};
 
 /// A running SHA-256.
 #[derive(Default)]
-pub(crate) struct Hasher(Sha256);
+pub(crate) struct Hasher(oci::Hasher);
 
 impl Hasher {
     /// Takes further bytes in.
@@ -16,34 +15,21 @@ impl Hasher {
 
     /// The digest of all bytes.
     pub(crate) fn finish(self) -> String {
-        written(&self.0.finalize())
+        self.0.finish().to_string()
     }
 }
 
 /// Digest of some bytes.
 pub(crate) fn of(bytes: &[u8]) -> String {
-    written(&Sha256::digest(bytes))
-}
-
-fn written(hash: &[u8]) -> String {
-    use std::fmt::Write as _;
-
-    hash.iter().fold(String::from("sha256:"), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    oci::Digest::sha256(bytes).to_string()
 }
 
 /// Whether this is a digest that containerd's content store can hold: it
 /// checks blobs by SHA-256 only.
 pub(crate) fn is_valid(digest: &str) -> bool {
-    digest.strip_prefix("sha256:").is_some_and(|hex| {
-        hex.len() == 64
-            && hex
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    })
+    digest
+        .parse::<oci::Digest>()
+        .is_ok_and(|digest| digest.algorithm() == oci::Algorithm::Sha256)
 }
 
 /// Short form for progress lines: the first twelve digits.

@@ -9,10 +9,8 @@
 
 use std::fmt;
 
+use crate::oci::grammar::{MAX_NAME, check_path, check_tag};
 use crate::runtime::{Error, Result};
-
-/// Longest repository path.
-const MAX_PATH: usize = 255;
 
 /// A normalised reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +73,7 @@ impl Reference {
         } else {
             path.to_owned()
         };
-        if path.len() > MAX_PATH {
+        if path.len() > MAX_NAME {
             return Err(bad("the repository is longer than 255 characters"));
         }
         let tag = match (tag, &digest) {
@@ -150,42 +148,6 @@ fn check_host(host: &str) -> Result<(), &'static str> {
             Err("the registry port is not a number")
         }
         _ => Ok(()),
-    }
-}
-
-fn check_path(path: &str) -> Result<(), &'static str> {
-    if path.bytes().any(|b| b.is_ascii_uppercase()) {
-        return Err("the repository must be lower case");
-    }
-    if path.split('/').all(is_component) {
-        Ok(())
-    } else {
-        Err("the repository is malformed")
-    }
-}
-
-/// Runs of `a-z0-9` joined by `.`, `_`, `__` or any number of `-`.
-fn is_component(component: &str) -> bool {
-    let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let bytes = component.as_bytes();
-    let ends = [bytes.first(), bytes.last()];
-    if !ends.iter().all(|end| end.is_some_and(|b| word(*b))) {
-        return false;
-    }
-    bytes
-        .split(|b| word(*b))
-        .all(|gap| matches!(gap, b"" | b"." | b"_" | b"__") || gap.iter().all(|b| *b == b'-'))
-}
-
-fn check_tag(tag: &str) -> Result<(), &'static str> {
-    let first = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    let sane = tag.bytes().next().is_some_and(first)
-        && tag.len() <= 128
-        && tag.bytes().all(|b| first(b) || matches!(b, b'.' | b'-'));
-    if sane {
-        Ok(())
-    } else {
-        Err("the tag is malformed")
     }
 }
 

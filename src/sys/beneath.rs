@@ -10,10 +10,52 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use super::error::{Error, Result};
+/// Result of a look or a change below a root.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong with a file below a root.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The directory cannot serve as a root.
+    #[error("{path}: {cause}")]
+    Root {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// Not a regular file, or far too large.
+    #[error("{path} is damaged: {cause}")]
+    Corrupt {
+        /// File.
+        path: PathBuf,
+        /// Why; never holds content of the file.
+        cause: String,
+    },
+    /// What the kernel says.
+    #[error("{path}: {action}: {cause}")]
+    Io {
+        /// File.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Why.
+        cause: Errno,
+    },
+}
+
+impl Error {
+    fn io(path: impl AsRef<Path>, action: &'static str, cause: Errno) -> Self {
+        Self::Io {
+            path: path.as_ref().to_path_buf(),
+            action,
+            cause,
+        }
+    }
+}
 
 /// Mode of every directory.
-pub(super) const DIR_MODE: u32 = 0o750;
+pub const DIR_MODE: u32 = 0o750;
 /// Front of the names of files that are being written.
 const TEMP: &str = ".tmp-";
 /// A temporary file of this age has lost its writer.
@@ -26,15 +68,17 @@ const RACES: usize = 64;
 /// The root directory: its resolved path, for messages and for other programs,
 /// and the descriptor that everything is opened from.
 #[derive(Debug)]
-pub(super) struct Root {
+pub struct Root {
     fd: OwnedFd,
     path: PathBuf,
 }
 
 /// One entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Entry {
+pub struct Entry {
+    /// Its name.
     pub name: String,
+    /// Whether it is a directory.
     pub is_dir: bool,
 }
 
@@ -54,7 +98,7 @@ fn open(at: BorrowedFd<'_>, rel: &str, flags: OFlags, mode: u32) -> Result<Owned
 impl Root {
     /// Opens the root, making it (0750) when it is missing. A symbolic link in
     /// `path` is resolved here, once.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path) -> Result<Self> {
         let bad = |cause: String| Error::Root {
             path: path.to_path_buf(),
             cause,
@@ -89,12 +133,12 @@ impl Root {
     }
 
     /// The resolved path.
-    pub(super) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The path of something below, for messages and other programs.
-    pub(super) fn join(&self, rel: &str) -> PathBuf {
+    pub fn join(&self, rel: &str) -> PathBuf {
         self.path.join(rel)
     }
 
@@ -104,7 +148,7 @@ impl Root {
     }
 
     /// Opens a directory; none when there is nothing or something else.
-    pub(super) fn dir(&self, rel: &str) -> Result<Option<OwnedFd>> {
+    pub fn dir(&self, rel: &str) -> Result<Option<OwnedFd>> {
         match open(self.fd.as_fd(), rel, OFlags::RDONLY | OFlags::DIRECTORY, 0) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
@@ -113,7 +157,7 @@ impl Root {
     }
 
     /// Opens a directory, making what is missing of the path. Not yet durable.
-    pub(super) fn make_dir(&self, rel: &str) -> Result<OwnedFd> {
+    pub fn make_dir(&self, rel: &str) -> Result<OwnedFd> {
         self.make_dirs(rel, &mut Vec::new())
     }
 
@@ -140,7 +184,7 @@ impl Root {
     }
 
     /// What a path leads to; none when there is nothing.
-    pub(super) fn stat(&self, rel: &str) -> Result<Option<Stat>> {
+    pub fn stat(&self, rel: &str) -> Result<Option<Stat>> {
         let fd = match open(self.fd.as_fd(), rel, OFlags::PATH, 0) {
             Ok(fd) => fd,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
@@ -152,7 +196,7 @@ impl Root {
     }
 
     /// Reads a regular file; none when there is none.
-    pub(super) fn read(&self, rel: &str) -> Result<Option<(Stat, Vec<u8>)>> {
+    pub fn read(&self, rel: &str) -> Result<Option<(Stat, Vec<u8>)>> {
         // NONBLOCK: a FIFO in the place of a document must not hang us.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = match open(self.fd.as_fd(), rel, flags, 0) {
@@ -183,7 +227,7 @@ impl Root {
     /// Entries of a directory in order of their names; none when there is no
     /// directory. Names that are no UTF-8 are shown with replacement characters,
     /// which no file of ours has.
-    pub(super) fn list(&self, rel: &str) -> Result<Option<Vec<Entry>>> {
+    pub fn list(&self, rel: &str) -> Result<Option<Vec<Entry>>> {
         let Some(fd) = self.dir(rel)? else {
             return Ok(None);
         };
@@ -211,7 +255,7 @@ impl Root {
     /// Replaces a file: a reader sees the old or the new content, and so does
     /// the next boot. With `durable` the new content is also sure to be there
     /// after a power cut once this returns. Makes the directory when missing.
-    pub(super) fn replace(&self, rel: &str, bytes: &[u8], mode: u32, durable: Sync) -> Result<()> {
+    pub fn replace(&self, rel: &str, bytes: &[u8], mode: u32, durable: Sync) -> Result<()> {
         let (above, name) = rel.rsplit_once('/').unwrap_or(("", rel));
         let mut tries = 0;
         loop {
@@ -237,7 +281,7 @@ impl Root {
 
     /// Changes a file in place, keeping its inode: for files that are bound
     /// into containers. Not atomic for readers.
-    pub(super) fn rewrite(&self, rel: &str, bytes: &[u8], mode: u32) -> Result<()> {
+    pub fn rewrite(&self, rel: &str, bytes: &[u8], mode: u32) -> Result<()> {
         let (above, name) = rel.rsplit_once('/').unwrap_or(("", rel));
         let dir = self.make_dir(above)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -260,7 +304,7 @@ impl Root {
     }
 
     /// Removes a file (never following a link); a missing one is no error.
-    pub(super) fn unlink(&self, dir: BorrowedFd<'_>, rel: &str, name: &str) -> Result<()> {
+    pub fn unlink(&self, dir: BorrowedFd<'_>, rel: &str, name: &str) -> Result<()> {
         match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(e) => Err(self.error(&join(rel, name), "remove")(e)),
@@ -268,7 +312,7 @@ impl Root {
     }
 
     /// Removes a directory when it is empty; false when it is not.
-    pub(super) fn rmdir(&self, rel: &str) -> Result<bool> {
+    pub fn rmdir(&self, rel: &str) -> Result<bool> {
         let (above, name) = rel.rsplit_once('/').unwrap_or(("", rel));
         let Some(parent) = self.dir(above)? else {
             return Ok(true);
@@ -282,12 +326,12 @@ impl Root {
     }
 
     /// Makes the entries of a directory durable.
-    pub(super) fn sync(&self, dir: BorrowedFd<'_>, rel: &str) -> Result<()> {
+    pub fn sync(&self, dir: BorrowedFd<'_>, rel: &str) -> Result<()> {
         rustix::fs::fsync(dir).map_err(self.error(rel, "sync"))
     }
 
     /// Removes what writers that died left in a directory.
-    pub(super) fn sweep(&self, rel: &str) -> Result<()> {
+    pub fn sweep(&self, rel: &str) -> Result<()> {
         let Some(dir) = self.dir(rel)? else {
             return Ok(());
         };
@@ -300,7 +344,7 @@ impl Root {
     }
 
     /// Opens a file for locking, making it when missing.
-    pub(super) fn lock_file(&self, rel: &str) -> Result<OwnedFd> {
+    pub fn lock_file(&self, rel: &str) -> Result<OwnedFd> {
         let (above, name) = rel.rsplit_once('/').unwrap_or(("", rel));
         let dir = self.make_dir(above)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -315,7 +359,7 @@ impl Root {
 
 /// Which part of a replacement has to survive a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sync {
+pub enum Sync {
     /// Nothing: the content can be derived again.
     None,
     /// Old or new content, whole: the file is synced before the rename.
@@ -378,7 +422,7 @@ fn make_root(path: &Path) -> std::io::Result<()> {
 }
 
 /// Joins relative paths; the root is the empty one.
-pub(super) fn join(rel: &str, name: &str) -> String {
+pub fn join(rel: &str, name: &str) -> String {
     if rel.is_empty() {
         name.to_owned()
     } else {
@@ -387,7 +431,7 @@ pub(super) fn join(rel: &str, name: &str) -> String {
 }
 
 /// Whether a name is one of a file that is being written.
-pub(super) fn is_temp(name: &str) -> bool {
+pub fn is_temp(name: &str) -> bool {
     name.starts_with(TEMP)
 }
 
@@ -419,7 +463,7 @@ fn crash(_step: u32) -> Result<(), Errno> {
 #[cfg(test)]
 thread_local! {
     /// Step of `replace_in` at which the writer dies; 0 is never.
-    pub(super) static CRASH_AT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    pub static CRASH_AT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
 }
 
 #[cfg(test)]

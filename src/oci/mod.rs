@@ -1,0 +1,7 @@
+//! What every part that speaks of OCI content agrees on: digests, and the
+//! grammars of repositories, tags and digests. No I/O.
+
+pub mod digest;
+pub mod grammar;
+
+pub use digest::{Algorithm, Digest, Hasher};
