@@ -4,6 +4,7 @@
 mod any;
 mod layers;
 mod name;
+mod number;
 mod objects;
 mod observed;
 mod progress;
@@ -12,10 +13,12 @@ mod settings;
 mod state;
 #[cfg(test)]
 pub(crate) mod testing;
+mod value;
 
 pub use any::{AnyObject, CellContainer};
 pub use layers::{LogLevel, Resolved, SettingsError, SettingsLayer};
 pub use name::{Name, NameError};
+pub use number::{Number, NumberError};
 pub use objects::{
     Capabilities, Cell, CellSpec, ContainerSpec, Labels, Meta, Mount, MountKind, PullPolicy, Realm,
     RealmSpec, RegistryCredential, Resources, RestartPolicy, RunState, Seccomp, SecurityOptions,
@@ -31,6 +34,7 @@ pub use settings::Settings;
 pub use state::{
     CellState, CellStatus, ContainerState, ContainerStatus, NetworkStatus, ScopeState, ScopeStatus,
 };
+pub use value::{Value, ValueMap};
 
 /// Label keys that carry ownership on containerd objects.
 pub mod label {
