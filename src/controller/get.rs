@@ -10,7 +10,7 @@ use super::execute::container_not_found;
 use super::stream::{cell_ref, or_default};
 use crate::api::selector::Selector;
 use crate::api::v1::{self, object};
-use crate::api::{Error, Result};
+use crate::api::{Error, Result, v1beta1};
 use crate::model::{AnyObject, Cell, CellRef, Name, ObjectRef, RealmRef, SpaceRef, StackRef};
 use crate::scheme;
 
@@ -36,8 +36,65 @@ impl Controller {
             }
         };
         objects.retain(|o| selector.matches(&o.meta().labels));
-        Ok(v1::GetResponse {
-            objects: objects.iter().filter_map(to_external).collect(),
+        let mut objects: Vec<_> = objects.iter().filter_map(to_external).collect();
+        if request.usage {
+            objects.iter_mut().for_each(|o| self.add_usage(o));
+        }
+        Ok(v1::GetResponse { objects })
+    }
+
+    /// Adds what a cell or container uses now, as far as its cgroup tells.
+    fn add_usage(&self, object: &mut v1::Object) {
+        match &mut object.object {
+            Some(object::Object::Cell(cell)) => {
+                let (Some(spec), Some(status)) = (&cell.spec, &mut cell.status) else {
+                    return;
+                };
+                let name = cell.metadata.as_ref().map_or("", |m| &m.name);
+                let scope = [&spec.realm_id, &spec.space_id, &spec.stack_id];
+                let Some(at) = place(scope.map(String::as_str), name) else {
+                    return;
+                };
+                status.usage = self.usage(&self.settings.cgroup_path(&at.clone().into()));
+                for container in &mut status.containers {
+                    container.usage = self.container_usage(&at, &container.name);
+                }
+            }
+            Some(object::Object::Container(container)) => {
+                let (Some(spec), Some(status)) = (&container.spec, &mut container.status) else {
+                    return;
+                };
+                let scope = [&spec.realm_id, &spec.space_id, &spec.stack_id];
+                if let Some(at) = place(scope.map(String::as_str), &spec.cell_id) {
+                    status.usage = self.container_usage(&at, &status.name);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn container_usage(&self, at: &CellRef, container: &str) -> Option<v1beta1::Usage> {
+        let name = container.parse().ok()?;
+        self.usage(&self.settings.container_cgroup_path(at, &name))
+    }
+
+    /// None where there is no such cgroup, for instance after a stop.
+    fn usage(&self, cgroup: &str) -> Option<v1beta1::Usage> {
+        if !self.cgroups.exists(cgroup) {
+            return None;
+        }
+        let read = self.cgroups.statistics(cgroup);
+        let used = read
+            .inspect_err(|error| tracing::debug!(cgroup, %error, "no statistics"))
+            .ok()?;
+        Some(v1beta1::Usage {
+            memory_bytes: used.memory_bytes,
+            memory_limit_bytes: used.memory_limit,
+            cpu_usec: Some(used.cpu_usec),
+            pids: used.pids,
+            oom_kills: used.oom_kills,
+            io_read_bytes: used.io_read_bytes,
+            io_write_bytes: used.io_write_bytes,
         })
     }
 
@@ -160,6 +217,9 @@ impl Controller {
                 }
             }
         }
+        if request.usage {
+            objects.iter_mut().for_each(|o| self.add_usage(o));
+        }
         if objects.is_empty() && !request.name.is_empty() {
             return Err(match cells.first() {
                 Some(cell) => container_not_found(&cell.at, &request.name),
@@ -172,4 +232,10 @@ impl Controller {
 
 fn wanted(filter: &str, name: &Name) -> bool {
     filter.is_empty() || *name == *filter
+}
+
+fn place(scope: [&str; 3], cell: &str) -> Option<CellRef> {
+    let [realm, space, stack] = scope.map(|name| name.parse().ok());
+    let realm = RealmRef { realm: realm? };
+    Some(realm.space(space?).stack(stack?).cell(cell.parse().ok()?))
 }

@@ -23,6 +23,7 @@ mod status;
 mod step;
 mod stream;
 mod transition;
+mod upkeep;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};

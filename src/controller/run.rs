@@ -30,8 +30,10 @@ impl Controller {
             tracker.spawn(Arc::clone(&self).work(stop.clone()));
         }
         tracker.spawn(Arc::clone(&self).listen(stop.clone()));
+        self.collect_at_start().await;
         self.enqueue_everything();
         let period = resync.unwrap_or(Duration::MAX);
+        tracker.spawn(Arc::clone(&self).keep_networks(period, stop.clone()));
         loop {
             tokio::select! {
                 () = tokio::time::sleep(period) => self.enqueue_everything(),
@@ -132,7 +134,7 @@ impl Controller {
         }
     }
 
-    fn cells_of(&self, realm: &crate::model::RealmRef) -> Vec<crate::model::CellRef> {
+    pub(super) fn cells_of(&self, realm: &crate::model::RealmRef) -> Vec<crate::model::CellRef> {
         let spaces = self.store.spaces(realm).unwrap_or_default();
         let stacks = spaces
             .iter()

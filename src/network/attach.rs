@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::sync::PoisonError;
 
 use super::cache::{Intent, Record};
 use super::chain::{Chain, Target};
 use super::cni::{Cni, Inner};
 use super::conflist::{Conflist, Version};
+use super::exec::NO_ANSWER;
 use super::sandbox::{in_namespace, is_namespace};
 use super::{Error, Result, SpaceNetwork, ids, netlink, result};
 use crate::model::{Attachment, CellRef, ObservedSandbox};
@@ -34,6 +36,9 @@ impl Inner {
         let Some(outcome) = &record.outcome else {
             return false;
         };
+        if outcome.broken {
+            return false;
+        }
         if self.sandboxes.identity(cell).as_ref() != Some(&outcome.sandbox) {
             return false;
         }
@@ -202,18 +207,18 @@ impl Cni {
         inner.cache.forget(&record.intent.container_id)
     }
 
-    /// CHECK against the result of the ADD.
+    /// CHECK against the result of the ADD. An attachment that fails counts as
+    /// not attached from then on. A chain whose CHECK never passes is spared: what
+    /// was made anew after a failure, and fails again, is left as it is.
     pub(super) async fn attachment_check(&self, cell: &CellRef) -> Result<()> {
         let inner = &self.inner;
         let missing = || Error::NotFound(format!("network attachment of {cell}"));
-        let record = inner
-            .cache
-            .get(&inner.container_id(cell))?
-            .ok_or_else(missing)?;
+        let id = inner.container_id(cell);
+        let record = inner.cache.get(&id)?.ok_or_else(missing)?;
         if !inner.attached(cell, &record) {
             return Err(missing());
         }
-        let answer = &record.outcome.as_ref().ok_or_else(missing)?.result;
+        let outcome = record.outcome.as_ref().ok_or_else(missing)?;
         let (list, version) = configuration(&record)?;
         let net = inner.sandboxes.paths(cell).net;
         let arguments = ids::arguments(cell);
@@ -222,9 +227,25 @@ impl Cni {
             netns: Some(&net),
             arguments: &arguments,
         };
-        Chain::new(&inner.plugins, &list, version)
-            .check(target, answer)
-            .await
+        let checked = Chain::new(&inner.plugins, &list, version)
+            .check(target, &outcome.result)
+            .await;
+        let mut suspects = inner
+            .suspects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match &checked {
+            Ok(()) => {
+                suspects.remove(&id);
+            }
+            Err(error) if is_verdict(error) && suspects.insert(id.clone()) => {
+                let mut broken = outcome.clone();
+                broken.broken = true;
+                inner.cache.finish(&id, &broken)?;
+            }
+            Err(_) => {}
+        }
+        checked
     }
 
     /// Undoes attachments to a network that belong to none of `cells`, lets the
@@ -306,6 +327,12 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// Whether a failed CHECK speaks of the attachment: the plugin ran and did not
+/// ask to try again later (CNI specification, section 5, code 11).
+fn is_verdict(error: &Error) -> bool {
+    matches!(error, Error::Plugin { code, .. } if ![NO_ANSWER, 11].contains(code))
 }
 
 fn configuration(record: &Record) -> Result<(Conflist, Version)> {

@@ -59,6 +59,9 @@ pub(super) struct Outcome {
     pub addresses: Vec<String>,
     /// Name servers.
     pub nameservers: Vec<String>,
+    /// A CHECK found it wanting: it is to be undone and made again.
+    #[serde(default)]
+    pub broken: bool,
 }
 
 /// An attachment that was begun and not undone.
@@ -251,6 +254,7 @@ mod tests {
             bridge: "k-1".into(),
             addresses: vec!["10.0.0.2/24".into()],
             nameservers: vec![],
+            broken: false,
         }
     }
 

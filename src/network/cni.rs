@@ -1,7 +1,8 @@
 //! The real network: kernel namespaces and CNI plugins.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,6 +34,8 @@ pub(super) struct Inner {
     pub cache: Cache,
     pub plugins: Plugins,
     pub firewall: Firewall,
+    /// Ids whose last CHECK failed.
+    pub suspects: Mutex<HashSet<String>>,
 }
 
 impl Cni {
@@ -64,6 +67,7 @@ impl Cni {
                 plugins,
                 instance,
                 state,
+                suspects: Mutex::default(),
             }),
         }
     }

@@ -34,6 +34,8 @@ const MAX_STDERR: u64 = 64 << 10;
 /// Code of failures that the plugin did not report itself; plugins' own codes
 /// are told apart by being below 100 or chosen by them.
 const NOT_REPORTED: u32 = 999;
+/// Code of a plugin that gave no answer: it did not start, or was killed.
+pub(super) const NO_ANSWER: u32 = 0;
 
 /// What is asked of a plugin.
 #[derive(Debug, Clone)]
@@ -171,7 +173,7 @@ impl Plugins {
         let input = serde_json::to_vec(config).map_err(|e| fail(NOT_REPORTED, e.to_string()))?;
         let mut child = self.command(&program, call).spawn().map_err(|e| {
             fail(
-                NOT_REPORTED,
+                NO_ANSWER,
                 format!("{} did not start: {e}", program.display()),
             )
         })?;
@@ -179,11 +181,11 @@ impl Plugins {
         let done = tokio::time::timeout(self.deadline, talk(&mut child, &input)).await;
         let output = match done {
             Ok(Ok(output)) => output,
-            Ok(Err(e)) => return Err(fail(NOT_REPORTED, e.to_string())),
+            Ok(Err(e)) => return Err(fail(NO_ANSWER, e.to_string())),
             Err(_) => {
                 let seconds = self.deadline.as_secs_f32();
                 let cause = format!("it did not end within {seconds} s and was killed");
-                return Err(fail(NOT_REPORTED, cause));
+                return Err(fail(NO_ANSWER, cause));
             }
         };
         group.ended();

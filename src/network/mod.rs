@@ -58,7 +58,8 @@ pub trait Network: Send + Sync + 'static {
 
     /// CNI ADD of the space's chain on the cell's network namespace; caches the result.
     async fn attach(&self, cell: &CellRef, network: &SpaceNetwork) -> Result<Attachment>;
-    /// CNI CHECK against the cached result.
+    /// CNI CHECK against the cached result. After a failure that the attachment
+    /// is to blame for, `observe_sandbox` says that it is not attached.
     async fn check(&self, cell: &CellRef, network: &SpaceNetwork) -> Result<()>;
     /// CNI DEL with the cached result, then forgets it. Works without the namespace.
     async fn detach(&self, cell: &CellRef, network: &SpaceNetwork) -> Result<()>;

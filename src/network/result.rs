@@ -70,6 +70,7 @@ pub(super) fn outcome(
         addresses,
         nameservers: answer.dns.nameservers,
         result,
+        broken: false,
     })
 }
 

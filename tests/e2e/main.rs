@@ -23,6 +23,7 @@ mod manifest;
 mod output;
 mod registry;
 mod runner;
+mod upkeep;
 mod world;
 
 fn main() -> std::process::ExitCode {
@@ -30,6 +31,7 @@ fn main() -> std::process::ExitCode {
         apply::CASES,
         lifecycle::CASES,
         daemon::CASES,
+        upkeep::CASES,
         output::CASES,
         images::CASES,
         bad_input::CASES,

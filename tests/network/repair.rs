@@ -161,6 +161,41 @@ fn a_lost_interface_is_noticed() {
 }
 
 #[test]
+fn an_attachment_that_fails_its_check_is_made_anew_once() {
+    on_own_host(
+        "an_attachment_that_fails_its_check_is_made_anew_once",
+        async |host| {
+            let network = host.network("lab", "10.199.0.0/24");
+            let at = cell("lab", "a");
+            let attached = async || host.cni.observe_sandbox(&at, false).await.unwrap().attached;
+            host.cni.create_sandbox(&at, false).await.unwrap();
+            let net = host.cni.sandbox_paths(&at).net;
+            let lose_the_address = || {
+                let enter = format!("--net={}", net.display());
+                run(
+                    "nsenter",
+                    &[&enter, "ip", "address", "flush", "dev", "eth0"],
+                );
+            };
+            for _ in 0..2 {
+                host.cni.attach(&at, &network).await.unwrap();
+                host.cni.check(&at, &network).await.unwrap();
+                lose_the_address();
+                assert!(attached().await, "only CHECK sees it");
+                assert!(host.cni.check(&at, &network).await.is_err());
+                assert!(!attached().await);
+            }
+            // Not mended by being made anew: then it is left alone.
+            host.cni.attach(&at, &network).await.unwrap();
+            lose_the_address();
+            assert!(host.cni.check(&at, &network).await.is_err());
+            assert!(attached().await);
+            assert_eq!(host.leases(&network).len(), 1);
+        },
+    );
+}
+
+#[test]
 fn stray_leases_and_attachments_are_collected() {
     on_own_host("stray_leases_and_attachments_are_collected", async |host| {
         let network = host.network("lab", "10.199.0.0/24");

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{Format, Out, table};
 use crate::api::v1::Object;
 use crate::api::v1::object::Object as Any;
-use crate::api::v1beta1::{Cell, Container, Metadata, NetworkStatus, Realm, Space, Stack};
+use crate::api::v1beta1::{Cell, Container, Metadata, NetworkStatus, Realm, Space, Stack, Usage};
 use crate::cli::age;
 use crate::cli::failure::Failure;
 use crate::cli::kind::Kind;
@@ -78,12 +78,15 @@ fn header(kind: Kind, wide: bool) -> &'static [&'static str] {
             "CONTAINERS",
             "ADDRESS",
             "BRIDGE",
+            "MEMORY",
+            "CPU",
         ],
         (Kind::Container, false) => &[
             "NAME", "REALM", "SPACE", "STACK", "CELL", "STATE", "RESTARTS", "AGE",
         ],
         (Kind::Container, true) => &[
             "NAME", "REALM", "SPACE", "STACK", "CELL", "STATE", "RESTARTS", "AGE", "IMAGE", "EXIT",
+            "MEMORY", "CPU",
         ],
         (Kind::Image, false) => &["NAME", "REALM", "SIZE", "AGE"],
         (Kind::Image, true) => &["NAME", "REALM", "SIZE", "AGE", "CREATED", "DIGEST"],
@@ -163,11 +166,12 @@ fn cell_row(cell: &Cell, now: Timestamp) -> Columns {
         "-".to_owned(),
         age_of(&meta, now),
     ];
-    let more = vec![
+    let mut more = vec![
         format!("{ready}/{}", spec.containers.len()),
         address(&network),
         network.bridge,
     ];
+    more.extend(usage(status.usage.as_ref()));
     (cells, more)
 }
 
@@ -192,7 +196,26 @@ fn container_row(container: &Container, now: Timestamp) -> Columns {
     let exit = status
         .exit_code
         .map_or_else(String::new, |code| format!("{code}/{}", status.exit_signal));
-    (cells, vec![spec.image, exit])
+    let mut more = vec![spec.image, exit];
+    more.extend(usage(status.usage.as_ref()));
+    (cells, more)
+}
+
+/// Memory, with the limit if there is one, and processor time; `-` for what is
+/// not known.
+fn usage(usage: Option<&Usage>) -> [String; 2] {
+    let usage = usage.cloned().unwrap_or_default();
+    let size = |bytes: u64| indicatif::HumanBytes(bytes).to_string();
+    let memory = match (usage.memory_bytes, usage.memory_limit_bytes) {
+        (None, _) => "-".to_owned(),
+        (Some(used), None) => size(used),
+        (Some(used), Some(limit)) => format!("{} / {}", size(used), size(limit)),
+    };
+    let cpu = usage.cpu_usec.map_or_else(
+        || "-".to_owned(),
+        |usec| format!("{}.{:02}s", usec / 1_000_000, usec % 1_000_000 / 10_000),
+    );
+    [memory, cpu]
 }
 
 /// Name of an object of any kind.
@@ -272,7 +295,20 @@ mod tests {
         let narrow = row(&cell(), false, now);
         assert_eq!(narrow, ["web", "r", "s", "t", "Ready", "-", "1d"]);
         let wide = row(&cell(), true, now);
-        assert_eq!(wide[7..], ["1/2", "10.117.0.2", ""]);
+        assert_eq!(wide[7..], ["1/2", "10.117.0.2", "", "-", "-"]);
+    }
+
+    #[test]
+    fn what_is_used_is_shown_as_far_as_it_is_known() {
+        let mut known = Usage {
+            cpu_usec: Some(61_239_999),
+            ..Default::default()
+        };
+        assert_eq!(usage(Some(&known)), ["-", "61.23s"]);
+        known.memory_bytes = Some(3 << 20);
+        assert_eq!(usage(Some(&known))[0], "3.00 MiB");
+        known.memory_limit_bytes = Some(64 << 20);
+        assert_eq!(usage(Some(&known))[0], "3.00 MiB / 64.00 MiB");
     }
 
     #[test]

@@ -76,6 +76,7 @@ impl Get {
             name: String::new(),
             scope: Some(scope),
             selector: self.selector.clone().unwrap_or_default(),
+            usage: self.output.is_structured() || self.output == Format::Wide,
         }
     }
 

@@ -223,6 +223,7 @@ pub async fn select(
         name: String::new(),
         scope: Some(scope.filter()),
         selector: selector.to_owned(),
+        ..v1::GetRequest::default()
     };
     let found = kukeon.get(request).await?.objects;
     Ok(found.into_iter().filter_map(cell_place).collect())

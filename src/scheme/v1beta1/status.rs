@@ -188,6 +188,7 @@ pub fn cell_status_to_external(status: &CellStatus) -> v1beta1::CellStatus {
             .map(container_status_to_external)
             .collect(),
         ready_at: time_text(*ready_at),
+        usage: None, // read when asked for, never kept
     }
 }
 
@@ -202,6 +203,7 @@ pub fn cell_status_to_model(status: v1beta1::CellStatus) -> CellStatus {
         network,
         containers,
         ready_at,
+        usage: _,
     } = status;
     CellStatus {
         state: cell_state(&state),
@@ -248,6 +250,7 @@ pub fn container_status_to_external(status: &ContainerStatus) -> v1beta1::Contai
         next_restart_at: time_text(*next_restart_at),
         message: message.clone(),
         run_generation: *run_generation,
+        usage: None,
     }
 }
 
@@ -267,6 +270,7 @@ pub fn container_status_to_model(status: v1beta1::ContainerStatus) -> Option<Con
         next_restart_at,
         message,
         run_generation,
+        usage: _,
     } = status;
     let name: Name = name.parse().ok()?;
     Some(ContainerStatus {
