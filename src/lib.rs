@@ -9,6 +9,7 @@ pub mod cli;
 pub mod client;
 pub mod controller;
 pub mod daemon;
+pub mod delivery;
 pub mod model;
 pub mod network;
 pub mod oci;

@@ -1,0 +1,4 @@
+//! Releases: intent (Recipe), artifact (Preparation), activation (Serving) and
+//! the atomic rollout of several (Menu), on top of the runtime.
+
+pub mod target;
