@@ -168,7 +168,13 @@ impl Server {
             .await
             .unwrap();
         let end = Instant::now() + Duration::from_secs(30);
-        while self.applications().list(&Default::default()).await.is_err() {
+        // What can be listed is told of a moment later.
+        let served = async || {
+            let group = self.client.list_api_group_resources("argoproj.io/v1alpha1");
+            let listed = self.applications().list(&Default::default()).await.is_ok();
+            listed && group.await.is_ok_and(|g| !g.resources.is_empty())
+        };
+        while !served().await {
             assert!(Instant::now() < end, "Applications are not served");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
