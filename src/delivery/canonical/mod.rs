@@ -12,6 +12,9 @@ use crate::model::{Value, ValueMap};
 pub use read::{Octal, read};
 pub use write::{manifest, to_yaml};
 
+/// Raised whenever the bytes written for the same input could change.
+pub const CONTRACT: u32 = 1;
+
 /// A document and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {

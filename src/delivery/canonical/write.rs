@@ -1,5 +1,5 @@
 //! Documents as canonical YAML. The bytes written here decide digests: whatever
-//! changes one of them must raise [`CONTRACT`](crate::delivery::render::CONTRACT).
+//! changes one of them must raise [`CONTRACT`](super::CONTRACT).
 
 use std::fmt::Write as _;
 
