@@ -145,7 +145,9 @@ impl Reader<'_> {
                 self.count(at, nodes, text)?;
                 // Looked up again: counting needs the whole reader.
                 let value = self.anchors.get(&anchor).cloned();
-                let name = value.as_ref().and_then(|v| v.value.as_str().map(str::to_owned));
+                let name = value
+                    .as_ref()
+                    .and_then(|v| v.value.as_str().map(str::to_owned));
                 if let Some(value) = value {
                     return self.put(at, value, name);
                 }
@@ -367,13 +369,19 @@ impl Reader<'_> {
     fn fault(&self, at: At, message: impl std::fmt::Display) -> Failure {
         let (line, column) = at;
         let (index, file) = (self.seen.max(1), self.file);
-        Failure::invalid(format!("document {index} at {file}:{line}:{column}: {message}"))
+        Failure::invalid(format!(
+            "document {index} at {file}:{line}:{column}: {message}"
+        ))
     }
 }
 
 /// Takes in what `<<` refers to: a mapping, or several of which the first wins.
 /// Keys that are there already stay as they are.
-fn merge(map: &mut ValueMap, merged: &mut HashSet<String>, value: Value) -> Result<(), &'static str> {
+fn merge(
+    map: &mut ValueMap,
+    merged: &mut HashSet<String>,
+    value: Value,
+) -> Result<(), &'static str> {
     let sources = match value {
         Value::List(list) => list,
         value => vec![value],

@@ -147,8 +147,14 @@ pub(super) fn is_retyped(text: &str) -> bool {
     if lower.contains(':') && all(|c| c.is_ascii_digit() || matches!(c, '_' | ':' | '.')) {
         return true;
     }
-    let based = ["0x", "0o", "0b"].iter().any(|base| lower.starts_with(base));
-    if based && lower[2..].chars().all(|c| c.is_ascii_hexdigit() || c == '_') {
+    let based = ["0x", "0o", "0b"]
+        .iter()
+        .any(|base| lower.starts_with(base));
+    if based
+        && lower[2..]
+            .chars()
+            .all(|c| c.is_ascii_hexdigit() || c == '_')
+    {
         return true;
     }
     // Dates and times.

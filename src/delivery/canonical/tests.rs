@@ -70,7 +70,10 @@ fn scalars_keep_their_type_for_every_reader() {
         ("10.0.0.0/8", "10.0.0.0/8"),
         ("0b11", "\"0b11\""),
         ("-0x1F", "\"-0x1F\""),
-        ("123456789012345678901234567890", "123456789012345678901234567890"),
+        (
+            "123456789012345678901234567890",
+            "123456789012345678901234567890",
+        ),
         ("'='", "\"=\""),
         ("'<<'", "\"<<\""),
         ("!!str 12", "\"12\""),
@@ -89,7 +92,11 @@ fn scalars_keep_their_type_for_every_reader() {
         ("$(X)", "$(X)"),
     ];
     for (text, wanted) in cases {
-        assert_eq!(canonical(&format!("a: {text}\n")), format!("---\na: {wanted}\n"), "{text}");
+        assert_eq!(
+            canonical(&format!("a: {text}\n")),
+            format!("---\na: {wanted}\n"),
+            "{text}"
+        );
     }
 }
 
@@ -110,7 +117,10 @@ fn blocks() {
     assert_eq!(value("\n"), "a: \"\\n\"\n");
     assert_eq!(value("x\r\ny"), "a: \"x\\r\\ny\"\n");
     let list = canonical("a:\n- |\n  x\n  y\n- b: |+\n    z\n\n  c: 1\n");
-    assert_eq!(list, "---\na:\n  - |\n    x\n    y\n  - b: |+\n      z\n\n    c: 1\n");
+    assert_eq!(
+        list,
+        "---\na:\n  - |\n    x\n    y\n  - b: |+\n      z\n\n    c: 1\n"
+    );
 }
 
 #[test]
@@ -171,15 +181,24 @@ fn lists_become_their_items() {
         .iter()
         .map(|d| (d.field("kind"), d.origin.line))
         .collect();
-    assert_eq!(seen, [("A", 4), ("B", 7), ("ConfigMap", 15), ("AllowList", 17)]);
-    assert_eq!(found[2].value.to_json(), r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c"}}"#);
+    assert_eq!(
+        seen,
+        [("A", 4), ("B", 7), ("ConfigMap", 15), ("AllowList", 17)]
+    );
+    assert_eq!(
+        found[2].value.to_json(),
+        r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c"}}"#
+    );
     assert_eq!(found[0].place(), "document 1 (A \"a\") at f.yaml:4");
 }
 
 #[test]
 fn what_is_refused_and_where() {
     let cases = [
-        ("a: 1\nb: {x: 1, x: 2}\n", "f.yaml:2:11: the key \"x\" is there twice"),
+        (
+            "a: 1\nb: {x: 1, x: 2}\n",
+            "f.yaml:2:11: the key \"x\" is there twice",
+        ),
         ("a: 1\n---\nb: [\n", "document 2 at f.yaml:"),
         ("a: *x\n", "f.yaml:1:4"),
         ("a: &x [*x]\n", "contains it"),
@@ -206,7 +225,9 @@ fn what_is_refused_and_where() {
         let message = refused(text);
         assert!(message.contains(part), "{text:?}: {message}");
     }
-    let message = read("f", b"a: 1\nb: \xff\n", Octal::Read).unwrap_err().message;
+    let message = read("f", b"a: 1\nb: \xff\n", Octal::Read)
+        .unwrap_err()
+        .message;
     assert_eq!(message, "f:2: not UTF-8 text");
 }
 
@@ -214,7 +235,10 @@ fn what_is_refused_and_where() {
 fn what_would_cost_too_much_is_refused() {
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for n in 1..10 {
-        bomb.push_str(&format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(", ")));
+        bomb.push_str(&format!(
+            "a{n}: &a{n} [{}]\n",
+            vec![format!("*a{}", n - 1); 10].join(", ")
+        ));
     }
     assert!(refused(&bomb).contains("aliases expanded"));
     let mut text = format!("a: &a {}\nb: [", "x".repeat(1 << 20));
@@ -233,11 +257,62 @@ fn what_would_cost_too_much_is_refused() {
 
 fn any_text() -> impl Strategy<Value = String> {
     let words = prop::sample::select(vec![
-        "yes", "no", "NULL", "~", "1", "0x1f", "1e3", "-1", "1_0", "1:2", "<<", "=", "-", "---",
-        "...", "?", ": ", " #", "#", "&a", "*a", "!t", "|", ">", "'", "\"", "\\", "\n", "\n\n", " ",
-        "  ", "\t", "\r", "é", "\u{85}", "\u{2028}", "\u{feff}", "\u{1f600}", "\u{0}", "\u{7f}",
-        "\u{ffff}", "a", "b:", "- a", "{", "}", "[", "]", ",", "%", "@", "`", "2001-01-01", ".",
-        "\u{a0}", "\u{301}",
+        "yes",
+        "no",
+        "NULL",
+        "~",
+        "1",
+        "0x1f",
+        "1e3",
+        "-1",
+        "1_0",
+        "1:2",
+        "<<",
+        "=",
+        "-",
+        "---",
+        "...",
+        "?",
+        ": ",
+        " #",
+        "#",
+        "&a",
+        "*a",
+        "!t",
+        "|",
+        ">",
+        "'",
+        "\"",
+        "\\",
+        "\n",
+        "\n\n",
+        " ",
+        "  ",
+        "\t",
+        "\r",
+        "é",
+        "\u{85}",
+        "\u{2028}",
+        "\u{feff}",
+        "\u{1f600}",
+        "\u{0}",
+        "\u{7f}",
+        "\u{ffff}",
+        "a",
+        "b:",
+        "- a",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        "%",
+        "@",
+        "`",
+        "2001-01-01",
+        ".",
+        "\u{a0}",
+        "\u{301}",
     ]);
     prop_oneof![
         prop::collection::vec(words, 0..7).prop_map(|parts| parts.concat()),

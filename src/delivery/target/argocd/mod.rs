@@ -1,0 +1,208 @@
+//! The Argo CD target: one `Application` per Serving, applied server-side under
+//! a field manager of our own, and watched for sync and health.
+//!
+//! Every call begins by asking whether the cluster serves the Application kind:
+//! without Argo CD all of them fail with [`Error::Unavailable`], and nothing else.
+
+mod application;
+mod cluster;
+mod connect;
+mod error;
+mod state;
+#[cfg(test)]
+mod testing;
+
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use kube::Api;
+use kube::api::{
+    DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy, WatchEvent,
+    WatchParams,
+};
+
+pub use application::{Application, ownership};
+pub use cluster::Cluster;
+pub use connect::{Connected, RegistryLogin, RegistryTrust, connect};
+pub use error::{Error, Result};
+pub use state::{Observed, Verdict};
+
+use application::Ownership;
+
+/// Field manager of everything kukeon applies (Kubernetes server-side apply).
+pub const FIELD_MANAGER: &str = "kukeon";
+
+/// Finalizer that makes Argo CD remove the workload with its Application.
+pub const CASCADE: &str = "resources-finalizer.argocd.argoproj.io";
+
+/// How often an apply is tried again when somebody else wrote in between.
+const RACES: usize = 4;
+
+/// What one apply did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// There was none.
+    Created,
+    /// Some field changed.
+    Updated,
+    /// Nothing changed.
+    Unchanged,
+}
+
+/// Creates or updates the Application, leaving fields of others alone.
+///
+/// [`Error::OptInRequired`] when it belongs to somebody else.
+pub async fn apply(cluster: &Cluster, wanted: &Application) -> Result<Applied> {
+    let api = api(cluster, &wanted.namespace).await?;
+    let at = || wanted.place(cluster.name());
+    for _ in 0..RACES {
+        let live = api
+            .get_opt(&wanted.name)
+            .await
+            .map_err(|e| Error::of(cluster, at(), e))?;
+        let mut body = wanted.body();
+        if let Some(live) = &live {
+            if let Ownership::Foreign(owner) = ownership(live, wanted) {
+                return Err(Error::OptInRequired {
+                    at: at(),
+                    owner,
+                    value: wanted.owner(),
+                });
+            }
+            // The object that was looked at, not one that took its place since.
+            body["metadata"]["resourceVersion"] = live.metadata.resource_version.clone().into();
+            body["metadata"]["uid"] = live.metadata.uid.clone().into();
+        }
+        let params = PatchParams {
+            // A new object is not forced: one that appears in between is a conflict.
+            force: live.is_some(),
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        match api.patch(&wanted.name, &params, &Patch::Apply(&body)).await {
+            Ok(now) => {
+                return Ok(match live {
+                    None => Applied::Created,
+                    Some(live)
+                        if live.metadata.resource_version == now.metadata.resource_version =>
+                    {
+                        Applied::Unchanged
+                    }
+                    Some(_) => Applied::Updated,
+                });
+            }
+            // Somebody wrote in between: look at it again.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(e) => return Err(Error::of(cluster, at(), e)),
+        }
+    }
+    Err(Error::Busy { at: at() })
+}
+
+/// Reads how the Application stands. None when there is none.
+pub async fn observe(cluster: &Cluster, wanted: &Application) -> Result<Option<Observed>> {
+    let api = api(cluster, &wanted.namespace).await?;
+    let live = api
+        .get_opt(&wanted.name)
+        .await
+        .map_err(|e| Error::of(cluster, wanted.place(cluster.name()), e))?;
+    Ok(live.map(|live| state::read(&live, wanted)))
+}
+
+/// Ends once the Application was changed or deleted by anybody, or after
+/// `limit`. For callers that then observe and, where needed, apply again.
+pub async fn changed(cluster: &Cluster, wanted: &Application, limit: Duration) -> Result<()> {
+    let api = api(cluster, &wanted.namespace).await?;
+    let of = |e| Error::of(cluster, wanted.place(cluster.name()), e);
+    let name = format!("metadata.name={}", wanted.name);
+    let now = api.get_opt(&wanted.name).await.map_err(of)?;
+    // With a version only later events come; without, the object itself first.
+    let version = now
+        .and_then(|o| o.metadata.resource_version)
+        .unwrap_or_default();
+    let params = WatchParams::default().fields(&name).timeout(
+        u32::try_from(limit.as_secs())
+            .unwrap_or(u32::MAX)
+            .clamp(1, 290),
+    );
+    let events: BoxStream<'_, _> = api.watch(&params, &version).await.map_err(of)?.boxed();
+    let relevant = events.try_filter(|e| std::future::ready(!matches!(e, WatchEvent::Bookmark(_))));
+    // An expired version or an end of the stream is a reason to look, as well.
+    match tokio::time::timeout(limit, std::pin::pin!(relevant).try_next()).await {
+        Ok(Err(e)) => Err(of(e)),
+        Ok(Ok(_)) | Err(_) => Ok(()),
+    }
+}
+
+/// Deletes the Application. Without `cascade` the workload is left where it is.
+///
+/// Returns whether it is gone by now: with `cascade` Argo CD takes its time.
+/// [`Error::OptInRequired`] when it belongs to somebody else.
+pub async fn delete(cluster: &Cluster, wanted: &Application, cascade: bool) -> Result<bool> {
+    let api = api(cluster, &wanted.namespace).await?;
+    let of = |e| Error::of(cluster, wanted.place(cluster.name()), e);
+    for _ in 0..RACES {
+        let Some(live) = api.get_opt(&wanted.name).await.map_err(of)? else {
+            return Ok(true);
+        };
+        if let Ownership::Foreign(owner) = ownership(&live, wanted) {
+            return Err(Error::OptInRequired {
+                at: wanted.place(cluster.name()),
+                owner,
+                value: wanted.owner(),
+            });
+        }
+        let finalizers = application::finalizers(&live, cascade);
+        if finalizers != live.metadata.finalizers.clone().unwrap_or_default() {
+            let body = serde_json::json!({ "metadata": {
+                "resourceVersion": live.metadata.resource_version,
+                "finalizers": finalizers,
+            }});
+            let manager = PatchParams {
+                field_manager: Some(FIELD_MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            match api
+                .patch(&wanted.name, &manager, &Patch::Merge(&body))
+                .await
+            {
+                // A new version: look again, then delete that one.
+                Ok(_) => continue,
+                Err(kube::Error::Api(s)) if s.code == 409 => continue,
+                Err(kube::Error::Api(s)) if s.code == 404 => return Ok(true),
+                Err(e) => return Err(of(e)),
+            }
+        }
+        if live.metadata.deletion_timestamp.is_some() {
+            return Ok(false);
+        }
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: live.metadata.uid.clone(),
+                resource_version: live.metadata.resource_version.clone(),
+            }),
+            propagation_policy: Some(PropagationPolicy::Background),
+            ..DeleteParams::default()
+        };
+        match api.delete(&wanted.name, &params).await {
+            Ok(_) => return Ok(api.get_opt(&wanted.name).await.map_err(of)?.is_none()),
+            Err(kube::Error::Api(s)) if s.code == 404 => return Ok(true),
+            Err(kube::Error::Api(s)) if s.code == 409 => {}
+            Err(e) => return Err(of(e)),
+        }
+    }
+    Err(Error::Busy {
+        at: wanted.place(cluster.name()),
+    })
+}
+
+/// The Applications of a namespace, once the cluster is known to serve them.
+async fn api(cluster: &Cluster, namespace: &str) -> Result<Api<DynamicObject>> {
+    let client = cluster.client()?;
+    connect::check_served(cluster, &client).await?;
+    Ok(Api::namespaced_with(
+        client,
+        namespace,
+        &application::resource(),
+    ))
+}

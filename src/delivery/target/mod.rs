@@ -1,0 +1,3 @@
+//! Where a Preparation is activated.
+
+pub mod argocd;
