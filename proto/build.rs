@@ -22,23 +22,48 @@ const PRINTED: &[&str] = &[
     "LogChunk",
 ];
 
+/// Packages whose messages people write.
+const WRITTEN: &[&str] = &["kukeon.v1beta1", "kukeon.delivery.v1alpha1"];
+
+/// Messages with an outside form of their own; their serde is written by hand.
+const BY_HAND: &[&str] = &["Json", "Assignments", "Assignment"];
+
+/// Further names that are read, by message and field.
+const ALIASES: &[(&str, &str, &[&str])] = &[
+    ("Metadata", "namespace", &["realm"]),
+    ("HelmRender", "include_crds", &["includeCrds"]),
+    ("PreparationSpec", "recipe_name", &["recipe", "orderName"]),
+    ("ServingSpec", "recipe_name", &["recipe"]),
+    ("ServingSpec", "preparation_name", &["preparation"]),
+    ("PantrySpec", "oci", &["url"]),
+    ("TemplateDefaults", "auto_deploy", &["autoDeployLatest"]),
+    ("KitchenSpec", "argocd_url", &["argocdUrl"]),
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = [
         "kukeon/v1beta1/types.proto",
         "kukeon/v1beta1/config.proto",
+        "kukeon/delivery/v1alpha1/types.proto",
         "kukeon/v1/service.proto",
     ];
     let set: FileDescriptorSet = protox::compile(files, ["proto"])?;
     let mut config = tonic_prost_build::Config::new();
     config.btree_map(["."]);
     // `Debug` of a login is written by hand: it hides the password.
-    config.skip_debug([".kukeon.v1beta1.RegistryCredential"]);
+    config.skip_debug([
+        ".kukeon.v1beta1.RegistryCredential",
+        ".kukeon.delivery.v1alpha1.PantrySpec",
+    ]);
     for file in &set.file {
         for message in &file.message_type {
             let name = format!(".{}.{}", file.package(), message.name());
             match file.package() {
-                "kukeon.v1beta1" => {
+                package if WRITTEN.contains(&package) => {
+                    if BY_HAND.contains(&message.name()) {
+                        continue;
+                    }
                     config.message_attribute(
                         &name,
                         "#[derive(serde::Serialize, serde::Deserialize)]\n#[serde(default, deny_unknown_fields)]",
@@ -67,21 +92,35 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn fields(config: &mut tonic_prost_build::Config, name: &str, message: &DescriptorProto) {
+    let package = name.rsplit_once('.').map_or("", |(package, _)| package);
+    let written = WRITTEN.contains(&package.trim_start_matches('.'));
     for field in &message.field {
         let skip = skip_if(message, field);
         // `labels:` with nothing below it means no labels.
-        let null = match name.starts_with(".kukeon.v1beta1.") && !skip.contains("Option::") {
+        let null = match written && !skip.contains("Option::") {
             true => ", deserialize_with = \"crate::api::null_is_default\"",
             false => "",
         };
         config.field_attribute(
             format!("{name}.{}", field.name()),
             format!(
-                "#[serde(rename = \"{}\"{skip}{null})]",
-                field.json_name.as_deref().unwrap_or(field.name())
+                "#[serde(rename = \"{}\"{skip}{null}{})]",
+                field.json_name.as_deref().unwrap_or(field.name()),
+                aliases(package, message, field)
             ),
         );
     }
+}
+
+/// The further names of a field; only delivery has any.
+fn aliases(package: &str, message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
+    let offered = package.starts_with(".kukeon.delivery.");
+    ALIASES
+        .iter()
+        .filter(|(of, name, _)| offered && *of == message.name() && *name == field.name())
+        .flat_map(|(_, _, names)| *names)
+        .map(|name| format!(", alias = \"{name}\""))
+        .collect()
 }
 
 /// The `skip_serializing_if` that leaves an unset field out.

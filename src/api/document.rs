@@ -3,6 +3,7 @@
 
 use serde::de::DeserializeOwned;
 
+use super::delivery::v1alpha1;
 use super::problem::{Located, report};
 use super::yaml::{self, Fault, Node, Position, Tree};
 use super::{Error, Problem, Result, closest, v1beta1};
@@ -37,6 +38,28 @@ impl Document {
 pub enum Object {
     /// `apiVersion: v1beta1`
     V1beta1(Box<V1beta1>),
+    /// `apiVersion: delivery.kokumi.dev/v1alpha1`
+    Release(Box<Release>),
+}
+
+/// The kinds of `delivery.kokumi.dev/v1alpha1`.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug, Clone, PartialEq)]
+pub enum Release {
+    /// Settings of delivery.
+    Kitchen(v1alpha1::Kitchen),
+    /// A source registry with its login.
+    Pantry(v1alpha1::Pantry),
+    /// The common part of several Recipes.
+    RecipeTemplate(v1alpha1::RecipeTemplate),
+    /// Intent.
+    Recipe(v1alpha1::Recipe),
+    /// Artifact.
+    Preparation(v1alpha1::Preparation),
+    /// Activation.
+    Serving(v1alpha1::Serving),
+    /// Atomic rollout.
+    Menu(v1alpha1::Menu),
 }
 
 /// The kinds of `v1beta1`. Boxed as a whole, so the sizes do not matter.
@@ -59,32 +82,48 @@ type Decoded<T> = std::result::Result<T, serde_saphyr::Error>;
 type Decoder = fn(&str) -> Decoded<Object>;
 
 /// Every version with its kinds. A blank `apiVersion` means the first.
-const VERSIONS: &[(&str, &[(&str, Decoder)])] = &[(
-    "v1beta1",
-    &[
-        ("Realm", |text| v1beta1_object(text, V1beta1::Realm)),
-        ("Space", |text| v1beta1_object(text, V1beta1::Space)),
-        ("Stack", |text| v1beta1_object(text, V1beta1::Stack)),
-        ("Cell", |text| v1beta1_object(text, V1beta1::Cell)),
-        ("Container", |text| v1beta1_object(text, V1beta1::Container)),
-    ],
-)];
+const VERSIONS: &[(&str, &[(&str, Decoder)])] = &[
+    (
+        "v1beta1",
+        &[
+            ("Realm", |text| v1beta1_object(text, V1beta1::Realm)),
+            ("Space", |text| v1beta1_object(text, V1beta1::Space)),
+            ("Stack", |text| v1beta1_object(text, V1beta1::Stack)),
+            ("Cell", |text| v1beta1_object(text, V1beta1::Cell)),
+            ("Container", |text| v1beta1_object(text, V1beta1::Container)),
+        ],
+    ),
+    (
+        RELEASES,
+        &[
+            ("Recipe", |text| release(text, Release::Recipe)),
+            ("Preparation", |text| release(text, Release::Preparation)),
+            ("Serving", |text| release(text, Release::Serving)),
+            ("Menu", |text| release(text, Release::Menu)),
+            ("Pantry", |text| release(text, Release::Pantry)),
+            ("RecipeTemplate", |text| {
+                release(text, Release::RecipeTemplate)
+            }),
+            ("Kitchen", |text| release(text, Release::Kitchen)),
+            // What others call a Recipe by now.
+            ("Order", |text| release(text, Release::Recipe)),
+        ],
+    ),
+];
+
+/// `apiVersion` of the release kinds.
+const RELEASES: &str = "delivery.kokumi.dev/v1alpha1";
 
 fn v1beta1_object<T: DeserializeOwned>(text: &str, kind: fn(T) -> V1beta1) -> Decoded<Object> {
     Ok(Object::V1beta1(Box::new(kind(yaml::typed(text)?))))
 }
 
+fn release<T: DeserializeOwned>(text: &str, kind: fn(T) -> Release) -> Decoded<Object> {
+    Ok(Object::Release(Box::new(kind(yaml::typed(text)?))))
+}
+
 /// Kinds that come with later releases.
-const LATER: &[&str] = &[
-    "Secret",
-    "Volume",
-    "CellBlueprint",
-    "CellConfig",
-    "Recipe",
-    "Preparation",
-    "Serving",
-    "Menu",
-];
+const LATER: &[&str] = &["Secret", "Volume", "CellBlueprint", "CellConfig"];
 
 /// Decodes a YAML stream or JSON. `source` names it in errors.
 pub fn decode(source: &str, bytes: &[u8]) -> Result<Vec<Document>> {
@@ -215,7 +254,8 @@ fn one(index: usize, tree: &Tree<'_>, text: &str) -> std::result::Result<Documen
     };
     let Some((kind, decoder)) = kinds.iter().find(|(k, _)| *k == kind) else {
         let known: Vec<&str> = kinds.iter().map(|(k, _)| *k).collect();
-        return Err((unknown_kind(kind, &known), Some(tree.root.locate("kind"))));
+        let problem = unknown_kind(version, kind, &known);
+        return Err((problem, Some(tree.root.locate("kind"))));
     };
     let object = decoder(&text[tree.bytes.clone()])
         .map_err(|error| yaml::explain(&error, tree, tree.first_line))?;
@@ -260,8 +300,18 @@ pub(super) fn unknown_version(version: &str) -> Problem {
         .suggest(format!("supported: {}", known.join(", ")))
 }
 
-fn unknown_kind(kind: &str, known: &[&str]) -> Problem {
+fn unknown_kind(version: &str, kind: &str, known: &[&str]) -> Problem {
     let list = format!("the kinds are {}", known.join(", "));
+    let elsewhere = VERSIONS
+        .iter()
+        .find(|(v, kinds)| *v != version && kinds.iter().any(|(k, _)| *k == kind));
+    if let Some((other, _)) = elsewhere
+        && !known.contains(&kind)
+    {
+        let message = format!("the kind {kind:?} is not of this apiVersion");
+        return Problem::new("kind", "UnknownKind", message)
+            .suggest(format!("write apiVersion: {other}"));
+    }
     match kind {
         "" => Problem::new("kind", "MissingField", "is required").suggest(list),
         "CellProfile" => Problem::new("kind", "UnknownKind", "\"CellProfile\" was retired")
@@ -315,7 +365,9 @@ mod tests {
         assert_eq!(found, [(0, 2, "Realm"), (1, 6, "Cell")]);
         let json = "{\n\t\"apiVersion\": \"v1beta1\",\n\t\"kind\": \"Stack\",\n\t\"spec\": {\"realmId\": \"r\"}}";
         let documents = decode("-", json.as_bytes()).unwrap();
-        let Object::V1beta1(object) = &documents[0].object;
+        let Object::V1beta1(object) = &documents[0].object else {
+            panic!("{documents:?}");
+        };
         let V1beta1::Stack(stack) = &**object else {
             panic!("{object:?}");
         };
@@ -328,7 +380,9 @@ mod tests {
             "{CELL}      env:\n      command: ~\n      args: [8080, no, 1.50]\n      user: 1000\n"
         );
         let documents = decode("-", text.as_bytes()).unwrap();
-        let Object::V1beta1(object) = &documents[0].object;
+        let Object::V1beta1(object) = &documents[0].object else {
+            panic!("{documents:?}");
+        };
         let V1beta1::Cell(cell) = &**object else {
             panic!("{object:?}");
         };
@@ -376,6 +430,21 @@ mod tests {
         let cases = [
             ("kind: CellProfile\n", "UnknownKind", "CellBlueprint"),
             ("kind: Secret\n", "NotSupported", "not supported yet"),
+            (
+                "kind: Recipe\n",
+                "UnknownKind",
+                "apiVersion: delivery.kokumi.dev/v1alpha1",
+            ),
+            (
+                "apiVersion: delivery.kokumi.dev/v1alpha1\nkind: Recipee\n",
+                "UnknownKind",
+                "\"Recipe\"",
+            ),
+            (
+                "apiVersion: delivery.kokumi.dev/v1alpha1\nkind: Recipe\nspec: {sorce: {}}\n",
+                "UnknownField",
+                "\"source\"",
+            ),
             ("kind: Pod\n", "UnknownKind", "\"Cell\""),
             (
                 "kind: ClientConfiguration\n",
@@ -390,7 +459,7 @@ mod tests {
             (
                 "apiVersion: v2\nkind: Cell\n",
                 "UnsupportedVersion",
-                "supported: v1beta1",
+                "supported: v1beta1, delivery.kokumi.dev/v1alpha1",
             ),
             (
                 "kind: Cell\nspec: 3\n",

@@ -2,6 +2,7 @@
 //! errors of the edge.
 
 mod config;
+pub mod delivery;
 mod document;
 pub mod error;
 mod problem;
@@ -10,7 +11,7 @@ mod suggest;
 pub mod yaml;
 
 pub use config::{Configuration, decode_config};
-pub use document::{Document, MAX_INPUT, Object, V1beta1, decode, decode_each};
+pub use document::{Document, MAX_INPUT, Object, Release, V1beta1, decode, decode_each};
 pub use error::{Code, Error, Result};
 pub use problem::Problem;
 pub use selector::Selector;

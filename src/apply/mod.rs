@@ -9,7 +9,7 @@ mod read;
 pub use container::{diff_container, spec_hash};
 pub use diff::{diff_cell, diff_realm, diff_space, diff_stack};
 pub use inherit::inherit;
-pub use read::{Source, order, read};
+pub use read::{Source, Wanted, order, read, read_all};
 
 use crate::model::Name;
 

@@ -1,20 +1,41 @@
 //! From bytes to wanted objects, and the order in which they depend on each other.
 
 use crate::api::{self, Problem};
+use crate::model::delivery::AnyRelease;
 use crate::model::{AnyObject, CellContainer, CellRef};
-use crate::scheme;
+use crate::scheme::{self, Decoded};
 
 /// One file or stream of a request: its name in messages, and its bytes.
 pub type Source<'a> = (&'a str, &'a [u8]);
 
+/// The objects of a request, each with its position among all documents, from 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Of the runtime.
+    pub runtime: Vec<(u32, AnyObject)>,
+    /// Of delivery.
+    pub releases: Vec<(u32, AnyRelease)>,
+}
+
+/// As [`read_all`], for requests that have nothing to do with delivery.
+pub fn read(sources: &[Source<'_>]) -> api::Result<Vec<(u32, AnyObject)>> {
+    let wanted = read_all(sources)?;
+    match wanted.releases.first() {
+        None => Ok(wanted.runtime),
+        Some((_, object)) => Err(api::Error::invalid(
+            "NotSupported",
+            format!("{} cannot be worked with here", object.at()),
+        )),
+    }
+}
+
 /// Reads a request: decodes every document of every source and translates it.
-/// Every problem of every document of a source is in one error. The number is
-/// the position among the documents of all, from 0.
+/// Every problem of every document of a source is in one error.
 ///
 /// A Container whose Cell is in the same request becomes part of that Cell, as
 /// if it had been written there: applied one after the other, the Cell would
 /// remove what the Container adds, each time.
-pub fn read(sources: &[Source<'_>]) -> api::Result<Vec<(u32, AnyObject)>> {
+pub fn read_all(sources: &[Source<'_>]) -> api::Result<Wanted> {
     let mut seen: Vec<(String, String)> = Vec::new();
     let mut objects = Vec::new();
     for (source, bytes) in sources {
@@ -22,8 +43,11 @@ pub fn read(sources: &[Source<'_>]) -> api::Result<Vec<(u32, AnyObject)>> {
             let line = document.line;
             let object = scheme::decode(document).map_err(|error| error.problems)?;
             let key = match &object {
-                AnyObject::Container(c) => format!("container {:?} of {}", c.spec.id, c.at),
-                other => other.at().to_string(),
+                Decoded::Runtime(AnyObject::Container(c)) => {
+                    format!("container {:?} of {}", c.spec.id, c.at)
+                }
+                Decoded::Runtime(other) => other.at().to_string(),
+                Decoded::Release(object) => object.at().to_string(),
             };
             if let Some((_, first)) = seen.iter().find(|(other, _)| *other == key) {
                 let message = format!("{key} is there twice");
@@ -41,12 +65,19 @@ pub fn read(sources: &[Source<'_>]) -> api::Result<Vec<(u32, AnyObject)>> {
         })?;
         objects.extend(read.into_iter().map(|object| (*source, object)));
     }
-    let numbered = objects.into_iter().enumerate();
-    fold(
-        numbered
-            .map(|(n, (source, object))| (u32::try_from(n).unwrap_or(u32::MAX), source, object))
-            .collect(),
-    )
+    let mut runtime = Vec::new();
+    let mut releases = Vec::new();
+    for (n, (source, object)) in objects.into_iter().enumerate() {
+        let n = u32::try_from(n).unwrap_or(u32::MAX);
+        match object {
+            Decoded::Runtime(object) => runtime.push((n, source, object)),
+            Decoded::Release(object) => releases.push((n, object)),
+        }
+    }
+    Ok(Wanted {
+        runtime: fold(runtime)?,
+        releases,
+    })
 }
 
 fn fold(objects: Vec<(u32, &str, AnyObject)>) -> api::Result<Vec<(u32, AnyObject)>> {

@@ -78,16 +78,7 @@ pub struct Config {
     server_configuration: Option<PathBuf>,
 }
 
-/// Reads a duration such as `10s`, `1m30s` or `500ms`; a plain number is seconds.
-pub fn duration(text: &str) -> std::result::Result<Duration, String> {
-    if let Ok(seconds) = text.parse::<u32>() {
-        return Ok(Duration::from_secs(seconds.into()));
-    }
-    text.parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|pause| Duration::try_from(pause).ok())
-        .ok_or_else(|| "a duration such as 10s, 1m30s or 500ms is needed".to_owned())
-}
+pub use crate::model::duration::parse as duration;
 
 impl Config {
     /// Decides everything. `env` looks a variable up; one that is present but

@@ -2,6 +2,8 @@
 //! what the managers observe on the host. No external forms, no I/O.
 
 mod any;
+pub mod delivery;
+pub mod duration;
 mod layers;
 mod name;
 mod number;

@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::check::Check;
+use crate::model::delivery::{AnyRelease, ReleaseMeta};
 use crate::model::{AnyObject, CellStatus, Meta, ScopeStatus, label};
 
 /// Keys that mark ownership on containerd objects.
@@ -56,6 +57,25 @@ pub(super) fn desired(mut object: AnyObject) -> Result<AnyObject, Error> {
         }
     }
     check.finish(Some(object))
+}
+
+/// The same for releases.
+pub(super) fn wanted(mut object: AnyRelease) -> Result<AnyRelease, Error> {
+    let meta = object.meta_mut();
+    *meta = ReleaseMeta {
+        labels: std::mem::take(&mut meta.labels),
+        annotations: std::mem::take(&mut meta.annotations),
+        ..ReleaseMeta::new(meta.namespace.clone(), meta.name.clone())
+    };
+    match &mut object {
+        AnyRelease::Recipe(o) => o.status = Default::default(),
+        AnyRelease::Preparation(o) => o.status = Default::default(),
+        AnyRelease::Serving(o) => o.status = Default::default(),
+        AnyRelease::Menu(o) => o.status = Default::default(),
+        AnyRelease::Pantry(o) => o.status = Default::default(),
+        AnyRelease::Kitchen(_) | AnyRelease::RecipeTemplate(_) => {}
+    }
+    Ok(object)
 }
 
 fn clean(check: &mut Check, meta: &mut Meta) {

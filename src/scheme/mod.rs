@@ -7,11 +7,13 @@ mod check;
 pub mod config;
 mod error;
 mod input;
+pub mod v1alpha1;
 pub mod v1beta1;
 
 pub use error::Error;
 
 use crate::api::{Document, Object, V1beta1};
+use crate::model::delivery::AnyRelease;
 use crate::model::{AnyObject, CellContainer};
 
 /// Whether passwords are written out.
@@ -24,6 +26,7 @@ pub enum Secrets {
 }
 
 // The version that is written: to the store, and in answers.
+pub use v1alpha1::{release_to_external, release_to_model};
 pub use v1beta1::{
     cell_status_to_external, cell_status_to_model, cell_to_external, cell_to_model,
     container_spec_to_external, container_spec_to_model, container_status_to_external,
@@ -32,10 +35,25 @@ pub use v1beta1::{
     space_to_model, stack_to_external, stack_to_model,
 };
 
+/// One object that a document can hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decoded {
+    /// Of the runtime.
+    Runtime(AnyObject),
+    /// Of delivery.
+    Release(AnyRelease),
+}
+
 /// What a person wants, from a document of any version. Fields that only kukeon
 /// writes (status, generation, uid, times) are ignored; reserved labels are refused.
-pub fn decode(document: Document) -> Result<AnyObject, Error> {
-    let Object::V1beta1(object) = document.object;
+pub fn decode(document: Document) -> Result<Decoded, Error> {
+    let object = match document.object {
+        Object::V1beta1(object) => object,
+        Object::Release(release) => {
+            let object = release_to_model(*release)?;
+            return input::wanted(object).map(Decoded::Release);
+        }
+    };
     let object = match *object {
         V1beta1::Realm(o) => realm_to_model(o).map(AnyObject::Realm),
         V1beta1::Space(o) => space_to_model(o).map(AnyObject::Space),
@@ -45,7 +63,7 @@ pub fn decode(document: Document) -> Result<AnyObject, Error> {
             AnyObject::Container(Box::new(CellContainer { at, meta, spec }))
         }),
     }?;
-    input::desired(object)
+    input::desired(object).map(Decoded::Runtime)
 }
 
 #[cfg(test)]

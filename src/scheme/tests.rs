@@ -60,11 +60,20 @@ proptest! {
     }
 }
 
+fn runtime(decoded: Result<Decoded, Error>) -> Result<AnyObject, Error> {
+    decoded.map(|decoded| match decoded {
+        Decoded::Runtime(object) => object,
+        Decoded::Release(object) => panic!("{object:?}"),
+    })
+}
+
 fn cell(spec: &str) -> Result<AnyObject, Error> {
     let text = format!(
         "kind: Cell\nmetadata: {{name: web}}\nspec:\n  realmId: r\n  spaceId: s\n  stackId: t\n{spec}"
     );
-    decode(crate::api::decode("t", text.as_bytes()).unwrap().remove(0))
+    runtime(decode(
+        crate::api::decode("t", text.as_bytes()).unwrap().remove(0),
+    ))
 }
 
 fn problem(spec: &str) -> String {
@@ -259,7 +268,7 @@ fn what_only_kukeon_writes_is_ignored_or_refused() {
             format!("kind: Realm\nmetadata: {{name: a, {metadata}}}\nstatus: {{state: Ready}}\n");
         decode(crate::api::decode("t", text.as_bytes()).unwrap().remove(0))
     };
-    let AnyObject::Realm(realm) =
+    let Decoded::Runtime(AnyObject::Realm(realm)) =
         read("generation: 7, uid: x, createdAt: '2026-01-01T00:00:00Z'").unwrap()
     else {
         panic!("not a realm");
