@@ -41,7 +41,11 @@ const fn table() -> [u32; 256] {
         let mut crc = n as u32;
         let mut bit = 0;
         while bit < 8 {
-            crc = if crc & 1 == 1 { 0xedb8_8320 ^ (crc >> 1) } else { crc >> 1 };
+            crc = if crc & 1 == 1 {
+                0xedb8_8320 ^ (crc >> 1)
+            } else {
+                crc >> 1
+            };
             bit += 1;
         }
         table[n] = crc;
@@ -63,7 +67,10 @@ mod tests {
     #[test]
     fn blocks_end_with_a_final_one() {
         assert_eq!(wrap(b"").len(), 10 + 5 + 8);
-        assert_eq!(wrap(b"abc")[10..18], [1, 3, 0, 0xfc, 0xff, b'a', b'b', b'c']);
+        assert_eq!(
+            wrap(b"abc")[10..18],
+            [1, 3, 0, 0xfc, 0xff, b'a', b'b', b'c']
+        );
         let two = wrap(&vec![7; BLOCK + 1]);
         assert_eq!(two[10..15], [0, 0xff, 0xff, 0, 0]);
         assert_eq!(two[15 + BLOCK..][..6], [1, 1, 0, 0xfe, 0xff, 7]);

@@ -186,9 +186,18 @@ pub fn record(record: &Record, subject: &Blob) -> Packed {
         ("time", record.time.as_str().into()),
     ];
     let mut annotations = vec![
-        ("org.opencontainers.image.description", record.message.as_str().into()),
-        ("org.opencontainers.image.base.name", record.base_name.as_str().into()),
-        ("org.opencontainers.image.created", record.time.as_str().into()),
+        (
+            "org.opencontainers.image.description",
+            record.message.as_str().into(),
+        ),
+        (
+            "org.opencontainers.image.base.name",
+            record.base_name.as_str().into(),
+        ),
+        (
+            "org.opencontainers.image.created",
+            record.time.as_str().into(),
+        ),
     ];
     if let Some(parent) = &record.parent {
         body.push(("parent", parent.as_str().into()));
@@ -210,7 +219,10 @@ pub fn record(record: &Record, subject: &Blob) -> Packed {
         ("mediaType", MANIFEST_TYPE.into()),
         ("artifactType", RECORD_TYPE.into()),
         ("config", object(descriptor(EMPTY_TYPE, &config))),
-        ("layers", vec![object(descriptor(RECORD_TYPE, &layer))].into()),
+        (
+            "layers",
+            vec![object(descriptor(RECORD_TYPE, &layer))].into(),
+        ),
         ("subject", object(descriptor(MANIFEST_TYPE, subject))),
         ("annotations", object(annotations)),
     ]);
@@ -235,7 +247,8 @@ pub struct Described {
 /// Reads an artifact's manifest, which must have this digest.
 pub fn describe(manifest: &[u8], digest: &str) -> Result<Described> {
     expect("the manifest", manifest, digest)?;
-    let wrong = |why: &str| Failure::new(Reason::ArtifactInvalid, format!("artifact {digest}: {why}"));
+    let wrong =
+        |why: &str| Failure::new(Reason::ArtifactInvalid, format!("artifact {digest}: {why}"));
     let value = std::str::from_utf8(manifest)
         .ok()
         .and_then(|text| Value::from_json(text).ok())
@@ -244,7 +257,11 @@ pub fn describe(manifest: &[u8], digest: &str) -> Result<Described> {
     if text(value.get("artifactType")) != ARTIFACT_TYPE {
         return Err(wrong("it is no Preparation"));
     }
-    let [layer] = value.get("layers").and_then(Value::as_list).unwrap_or_default() else {
+    let [layer] = value
+        .get("layers")
+        .and_then(Value::as_list)
+        .unwrap_or_default()
+    else {
         return Err(wrong("it must have exactly one layer"));
     };
     let size = layer.get("size").and_then(Value::as_i64).unwrap_or(-1);
@@ -263,15 +280,17 @@ pub fn describe(manifest: &[u8], digest: &str) -> Result<Described> {
 /// The manifest in a layer, which must have this digest.
 pub async fn unpack(layer: &[u8], digest: &str) -> Result<String> {
     expect("the layer", layer, digest)?;
-    let wrong = |why: String| Failure::new(Reason::ArtifactInvalid, format!("layer {digest}: {why}"));
+    let wrong =
+        |why: String| Failure::new(Reason::ArtifactInvalid, format!("layer {digest}: {why}"));
     let mut tree = Tree::default();
     archive::extract(layer, "", &mut tree)
         .await
         .map_err(|failure| wrong(failure.message))?;
     let mut files = tree.into_files();
     match (files.remove(FILE), files.is_empty()) {
-        (Some(file), true) => String::from_utf8(file.bytes)
-            .map_err(|_| wrong(format!("{FILE} is not UTF-8 text"))),
+        (Some(file), true) => {
+            String::from_utf8(file.bytes).map_err(|_| wrong(format!("{FILE} is not UTF-8 text")))
+        }
         _ => Err(wrong(format!("expected {FILE} and nothing else"))),
     }
 }

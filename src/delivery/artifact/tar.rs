@@ -6,7 +6,8 @@ const RECORD: usize = 512;
 /// An archive of one file: mode 0644, ids and time 0, no names of owners.
 pub(super) fn single(name: &str, bytes: &[u8]) -> Vec<u8> {
     let mut header = [0_u8; RECORD];
-    let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    let mut put =
+        |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
     put(0, name);
     put(100, "0000644");
     put(108, "0000000");

@@ -61,7 +61,11 @@ fn enter<'v>(value: &'v mut Value, step: &Step, here: &str) -> Result<&'v mut Va
             Step::Key(_) => *value = Value::map(),
             Step::Append => *value = Value::List(Vec::new()),
             Step::Index(_) | Step::Select(..) => {
-                let here = if here.is_empty() { "the document" } else { here };
+                let here = if here.is_empty() {
+                    "the document"
+                } else {
+                    here
+                };
                 return Err(Fault::Absent(format!("there is no list at {here}")));
             }
         }
@@ -127,7 +131,11 @@ fn is_text(value: &Value, text: &str) -> bool {
 }
 
 fn unfit(value: &Value, step: &Step, here: &str) -> Fault {
-    let here = if here.is_empty() { "the document" } else { here };
+    let here = if here.is_empty() {
+        "the document"
+    } else {
+        here
+    };
     let wants = match step {
         Step::Key(_) => "a mapping",
         _ => "a list",
@@ -194,8 +202,18 @@ mod tests {
             (r#"{"a":[1,2]}"#, "a[1]", "3", r#"{"a":[1,3]}"#),
             (r#"{"a":[1]}"#, "a[+]", "2", r#"{"a":[1,2]}"#),
             (r#"{}"#, "a[+].n", "2", r#"{"a":[{"n":2}]}"#),
-            (r#"{"c":[{"name":"x"},{"name":"y","p":1}]}"#, "c[name=y].p", "2", r#"{"c":[{"name":"x"},{"name":"y","p":2}]}"#),
-            (r#"{"c":[{"port":80},{"port":"81"}]}"#, "c[port=80]", "{}", r#"{"c":[{},{"port":"81"}]}"#),
+            (
+                r#"{"c":[{"name":"x"},{"name":"y","p":1}]}"#,
+                "c[name=y].p",
+                "2",
+                r#"{"c":[{"name":"x"},{"name":"y","p":2}]}"#,
+            ),
+            (
+                r#"{"c":[{"port":80},{"port":"81"}]}"#,
+                "c[port=80]",
+                "{}",
+                r#"{"c":[{},{"port":"81"}]}"#,
+            ),
         ];
         for (json, path, to, wanted) in cases {
             assert_eq!(after_set(json, path, to).unwrap(), wanted, "{path}");
@@ -204,23 +222,54 @@ mod tests {
 
     #[test]
     fn removing() {
-        assert_eq!(after_unset(r#"{"a":1,"b":2,"c":3}"#, "a").unwrap(), r#"{"b":2,"c":3}"#);
-        assert_eq!(after_unset(r#"{"a":[1,2,3]}"#, "a[0]").unwrap(), r#"{"a":[2,3]}"#);
-        assert_eq!(after_unset(r#"{"a":[{"n":"x"},2]}"#, "a[n=x]").unwrap(), r#"{"a":[2]}"#);
-        assert!(matches!(after_unset(r#"{"a":1}"#, "b"), Err(Fault::Absent(_))));
-        assert!(matches!(after_unset(r#"{"a":[1]}"#, "a[1]"), Err(Fault::Absent(_))));
-        assert!(matches!(after_unset(r#"{"a":[1]}"#, "a[+]"), Err(Fault::Invalid(_))));
-        assert!(matches!(after_unset(r#"{"a":1}"#, "a.b"), Err(Fault::Invalid(_))));
+        assert_eq!(
+            after_unset(r#"{"a":1,"b":2,"c":3}"#, "a").unwrap(),
+            r#"{"b":2,"c":3}"#
+        );
+        assert_eq!(
+            after_unset(r#"{"a":[1,2,3]}"#, "a[0]").unwrap(),
+            r#"{"a":[2,3]}"#
+        );
+        assert_eq!(
+            after_unset(r#"{"a":[{"n":"x"},2]}"#, "a[n=x]").unwrap(),
+            r#"{"a":[2]}"#
+        );
+        assert!(matches!(
+            after_unset(r#"{"a":1}"#, "b"),
+            Err(Fault::Absent(_))
+        ));
+        assert!(matches!(
+            after_unset(r#"{"a":[1]}"#, "a[1]"),
+            Err(Fault::Absent(_))
+        ));
+        assert!(matches!(
+            after_unset(r#"{"a":[1]}"#, "a[+]"),
+            Err(Fault::Invalid(_))
+        ));
+        assert!(matches!(
+            after_unset(r#"{"a":1}"#, "a.b"),
+            Err(Fault::Invalid(_))
+        ));
     }
 
     #[test]
     fn what_does_not_fit() {
-        let absent = |json, path| assert!(matches!(after_set(json, path, "1"), Err(Fault::Absent(_))), "{path}");
+        let absent = |json, path| {
+            assert!(
+                matches!(after_set(json, path, "1"), Err(Fault::Absent(_))),
+                "{path}"
+            )
+        };
         absent(r#"{"a":[1]}"#, "a[1]");
         absent(r#"{}"#, "a[0]");
         absent(r#"{"a":[{"n":"x"}]}"#, "a[n=y].z");
         absent(r#"{}"#, "a[n=y]");
-        let invalid = |json, path| assert!(matches!(after_set(json, path, "1"), Err(Fault::Invalid(_))), "{path}");
+        let invalid = |json, path| {
+            assert!(
+                matches!(after_set(json, path, "1"), Err(Fault::Invalid(_))),
+                "{path}"
+            )
+        };
         invalid(r#"{"a":1}"#, "a.b");
         invalid(r#"{"a":{}}"#, "a[+]");
         invalid(r#"{"a":"x"}"#, "a[0]");
@@ -228,7 +277,10 @@ mod tests {
             after_set(r#"{"a":{"b":[]}}"#, "a.b.c", "1"),
             Err(Fault::Invalid(".c needs a mapping, but .a.b is a list; choose an item, for example [0] or [name=web]".to_owned()))
         );
-        assert!(matches!(after_set(r#"{"a":[{"n":1},{"n":1}]}"#, "a[n=1].x", "1"), Err(Fault::Ambiguous(_))));
+        assert!(matches!(
+            after_set(r#"{"a":[{"n":1},{"n":1}]}"#, "a[n=1].x", "1"),
+            Err(Fault::Ambiguous(_))
+        ));
     }
 
     #[test]
@@ -236,9 +288,14 @@ mod tests {
         let coerced = ["3", "-7", "true", "false", "1.5", "0", "9007199254740993"];
         for text in coerced {
             let value = coerce(&text.into());
-            assert!(value.as_str().is_none() && value.to_json() == text, "{text}");
+            assert!(
+                value.as_str().is_none() && value.to_json() == text,
+                "{text}"
+            );
         }
-        for text in ["1.10", "+3", "007", "1e3", "-0", "yes", "null", "", " 3", "0x1f", "True", "3 "] {
+        for text in [
+            "1.10", "+3", "007", "1e3", "-0", "yes", "null", "", " 3", "0x1f", "True", "3 ",
+        ] {
             assert_eq!(coerce(&text.into()), text.into(), "{text}");
         }
         assert_eq!(coerce(&value(r#"["3"]"#)), value(r#"["3"]"#));

@@ -28,14 +28,20 @@ pub(super) fn merge(value: &mut Value, patch: &Value) {
 /// One operation of RFC 6902. The root is `None` where the document is absent:
 /// before an `add` of the whole, and after a `remove` of it. `budget` bounds
 /// what `copy` may add, in nodes and bytes of text.
-pub(super) fn operate(root: &mut Option<Value>, operation: &Value, budget: &mut usize) -> Result<(), Fault> {
+pub(super) fn operate(
+    root: &mut Option<Value>,
+    operation: &Value,
+    budget: &mut usize,
+) -> Result<(), Fault> {
     let invalid = |message: &str| Fault::Invalid(message.to_owned());
     let text = |name: &str| operation.get(name).and_then(Value::as_str);
     let op = text("op").ok_or_else(|| invalid("an operation needs op"))?;
     let path = pointer(text("path").ok_or_else(|| invalid("an operation needs path"))?)?;
     let wanted = || {
         let value = operation.get("value");
-        value.cloned().ok_or_else(|| Fault::Invalid(format!("{op} needs value")))
+        value
+            .cloned()
+            .ok_or_else(|| Fault::Invalid(format!("{op} needs value")))
     };
     let from = || pointer(text("from").ok_or_else(|| Fault::Invalid(format!("{op} needs from")))?);
     match op {
@@ -113,7 +119,8 @@ fn absent(path: &[String]) -> Fault {
 
 /// An index without sign and leading zeros (RFC 6901, section 4).
 fn index(token: &str) -> Option<usize> {
-    let valid = token == "0" || (!token.starts_with('0') && token.bytes().all(|b| b.is_ascii_digit()));
+    let valid =
+        token == "0" || (!token.starts_with('0') && token.bytes().all(|b| b.is_ascii_digit()));
     valid.then(|| token.parse().ok())?
 }
 
@@ -140,7 +147,11 @@ fn add(root: &mut Option<Value>, path: &[String], value: Value) -> Result<(), Fa
             map.insert(last.clone(), value);
         }
         Value::List(list) => {
-            let at = if last == "-" { Some(list.len()) } else { index(last) };
+            let at = if last == "-" {
+                Some(list.len())
+            } else {
+                index(last)
+            };
             match at.filter(|at| *at <= list.len()) {
                 Some(at) => list.insert(at, value),
                 None => return Err(absent(path)),
@@ -180,7 +191,9 @@ fn weight(value: &Value) -> usize {
 }
 
 fn map_weight(map: &ValueMap) -> usize {
-    map.iter().map(|(key, value)| key.len() + weight(value)).sum()
+    map.iter()
+        .map(|(key, value)| key.len() + weight(value))
+        .sum()
 }
 
 #[cfg(test)]
@@ -201,7 +214,11 @@ mod tests {
             (r#"{"a":"b","b":"c"}"#, r#"{"a":null}"#, r#"{"b":"c"}"#),
             (r#"{"a":["b"]}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
             (r#"{"a":"c"}"#, r#"{"a":["b"]}"#, r#"{"a":["b"]}"#),
-            (r#"{"a":{"b":"c"}}"#, r#"{"a":{"b":"d","c":null}}"#, r#"{"a":{"b":"d"}}"#),
+            (
+                r#"{"a":{"b":"c"}}"#,
+                r#"{"a":{"b":"d","c":null}}"#,
+                r#"{"a":{"b":"d"}}"#,
+            ),
             (r#"{"a":[{"b":"c"}]}"#, r#"{"a":[1]}"#, r#"{"a":[1]}"#),
             (r#"["a","b"]"#, r#"["c","d"]"#, r#"["c","d"]"#),
             (r#"{"a":"b"}"#, r#"["c"]"#, r#"["c"]"#),
@@ -231,21 +248,77 @@ mod tests {
     #[test]
     fn operations() {
         let cases = [
-            (r#"{"foo":"bar"}"#, r#"[{"op":"add","path":"/baz","value":"qux"}]"#, r#"{"foo":"bar","baz":"qux"}"#),
-            (r#"{"foo":["bar","baz"]}"#, r#"[{"op":"add","path":"/foo/1","value":"qux"}]"#, r#"{"foo":["bar","qux","baz"]}"#),
-            (r#"{"baz":"qux","foo":"bar"}"#, r#"[{"op":"remove","path":"/baz"}]"#, r#"{"foo":"bar"}"#),
-            (r#"{"foo":["a","b","c"]}"#, r#"[{"op":"remove","path":"/foo/1"}]"#, r#"{"foo":["a","c"]}"#),
-            (r#"{"baz":"qux","foo":"bar"}"#, r#"[{"op":"replace","path":"/baz","value":"boo"}]"#, r#"{"baz":"boo","foo":"bar"}"#),
-            (r#"{"foo":{"bar":"baz","waldo":"fred"},"qux":{"corge":"grault"}}"#, r#"[{"op":"move","from":"/foo/waldo","path":"/qux/thud"}]"#, r#"{"foo":{"bar":"baz"},"qux":{"corge":"grault","thud":"fred"}}"#),
-            (r#"{"foo":["a","b","c","d"]}"#, r#"[{"op":"move","from":"/foo/1","path":"/foo/3"}]"#, r#"{"foo":["a","c","d","b"]}"#),
-            (r#"{"baz":"q","foo":["a",2,"c"]}"#, r#"[{"op":"test","path":"/baz","value":"q"},{"op":"test","path":"/foo/1","value":2.0}]"#, r#"{"baz":"q","foo":["a",2,"c"]}"#),
-            (r#"{"foo":"bar"}"#, r#"[{"op":"add","path":"/child","value":{"g":{}},"xyz":1}]"#, r#"{"foo":"bar","child":{"g":{}}}"#),
-            (r#"{"/":9,"~1":10}"#, r#"[{"op":"test","path":"/~01","value":10},{"op":"copy","from":"/~1","path":"/a"}]"#, r#"{"/":9,"~1":10,"a":9}"#),
-            (r#"{"foo":["bar"]}"#, r#"[{"op":"add","path":"/foo/-","value":["x"]}]"#, r#"{"foo":["bar",["x"]]}"#),
-            (r#"{"a":1}"#, r#"[{"op":"replace","path":"","value":{"b":2}}]"#, r#"{"b":2}"#),
+            (
+                r#"{"foo":"bar"}"#,
+                r#"[{"op":"add","path":"/baz","value":"qux"}]"#,
+                r#"{"foo":"bar","baz":"qux"}"#,
+            ),
+            (
+                r#"{"foo":["bar","baz"]}"#,
+                r#"[{"op":"add","path":"/foo/1","value":"qux"}]"#,
+                r#"{"foo":["bar","qux","baz"]}"#,
+            ),
+            (
+                r#"{"baz":"qux","foo":"bar"}"#,
+                r#"[{"op":"remove","path":"/baz"}]"#,
+                r#"{"foo":"bar"}"#,
+            ),
+            (
+                r#"{"foo":["a","b","c"]}"#,
+                r#"[{"op":"remove","path":"/foo/1"}]"#,
+                r#"{"foo":["a","c"]}"#,
+            ),
+            (
+                r#"{"baz":"qux","foo":"bar"}"#,
+                r#"[{"op":"replace","path":"/baz","value":"boo"}]"#,
+                r#"{"baz":"boo","foo":"bar"}"#,
+            ),
+            (
+                r#"{"foo":{"bar":"baz","waldo":"fred"},"qux":{"corge":"grault"}}"#,
+                r#"[{"op":"move","from":"/foo/waldo","path":"/qux/thud"}]"#,
+                r#"{"foo":{"bar":"baz"},"qux":{"corge":"grault","thud":"fred"}}"#,
+            ),
+            (
+                r#"{"foo":["a","b","c","d"]}"#,
+                r#"[{"op":"move","from":"/foo/1","path":"/foo/3"}]"#,
+                r#"{"foo":["a","c","d","b"]}"#,
+            ),
+            (
+                r#"{"baz":"q","foo":["a",2,"c"]}"#,
+                r#"[{"op":"test","path":"/baz","value":"q"},{"op":"test","path":"/foo/1","value":2.0}]"#,
+                r#"{"baz":"q","foo":["a",2,"c"]}"#,
+            ),
+            (
+                r#"{"foo":"bar"}"#,
+                r#"[{"op":"add","path":"/child","value":{"g":{}},"xyz":1}]"#,
+                r#"{"foo":"bar","child":{"g":{}}}"#,
+            ),
+            (
+                r#"{"/":9,"~1":10}"#,
+                r#"[{"op":"test","path":"/~01","value":10},{"op":"copy","from":"/~1","path":"/a"}]"#,
+                r#"{"/":9,"~1":10,"a":9}"#,
+            ),
+            (
+                r#"{"foo":["bar"]}"#,
+                r#"[{"op":"add","path":"/foo/-","value":["x"]}]"#,
+                r#"{"foo":["bar",["x"]]}"#,
+            ),
+            (
+                r#"{"a":1}"#,
+                r#"[{"op":"replace","path":"","value":{"b":2}}]"#,
+                r#"{"b":2}"#,
+            ),
             (r#"{"a":1}"#, r#"[{"op":"remove","path":""}]"#, "nothing"),
-            (r#"{"a":1}"#, r#"[{"op":"remove","path":""},{"op":"add","path":"","value":3}]"#, "3"),
-            (r#"{"b":1,"a":2}"#, r#"[{"op":"add","path":"/b","value":3}]"#, r#"{"b":3,"a":2}"#),
+            (
+                r#"{"a":1}"#,
+                r#"[{"op":"remove","path":""},{"op":"add","path":"","value":3}]"#,
+                "3",
+            ),
+            (
+                r#"{"b":1,"a":2}"#,
+                r#"[{"op":"add","path":"/b","value":3}]"#,
+                r#"{"b":3,"a":2}"#,
+            ),
         ];
         for (before, operations, wanted) in cases {
             assert_eq!(run(before, operations).unwrap(), wanted, "{operations}");
@@ -266,7 +339,10 @@ mod tests {
         ];
         for operations in absent {
             let found = run(r#"{"a":1,"l":[0],"m":{}}"#, operations);
-            assert!(matches!(found, Err(Fault::Absent(_))), "{operations}: {found:?}");
+            assert!(
+                matches!(found, Err(Fault::Absent(_))),
+                "{operations}: {found:?}"
+            );
         }
         let invalid = [
             r#"[{"op":"test","path":"/a","value":2}]"#,
@@ -281,7 +357,10 @@ mod tests {
         ];
         for operations in invalid {
             let found = run(r#"{"a":1,"l":[0],"m":{}}"#, operations);
-            assert!(matches!(found, Err(Fault::Invalid(_))), "{operations}: {found:?}");
+            assert!(
+                matches!(found, Err(Fault::Invalid(_))),
+                "{operations}: {found:?}"
+            );
         }
         let copies = vec![r#"{"op":"copy","from":"/l","path":"/l/-"}"#; 60].join(",");
         let found = run(r#"{"l":[1,2,3]}"#, &format!("[{copies}]"));

@@ -36,12 +36,7 @@ pub fn apply(documents: &mut Vec<Document>, patches: &[Patch], list: &str) -> Re
     Ok(())
 }
 
-fn one(
-    documents: &mut Vec<Document>,
-    patch: &Patch,
-    name: &str,
-    budget: &mut usize,
-) -> Result<()> {
+fn one(documents: &mut Vec<Document>, patch: &Patch, name: &str, budget: &mut usize) -> Result<()> {
     let target = &patch.target;
     let found: Vec<usize> = (0..documents.len())
         .filter(|i| matches(&documents[*i], target))
@@ -100,14 +95,32 @@ fn changed(value: Option<Value>, patch: &Patch, budget: &mut usize) -> Result<Op
     for (path, to) in &patch.set {
         let to = edit::coerce(to);
         let change = |value: &mut Value, path: &Path| edit::set(value, path, to.clone());
-        at_path(value.as_mut().ok_or_else(absent)?, path, "set", patch, change)?;
+        at_path(
+            value.as_mut().ok_or_else(absent)?,
+            path,
+            "set",
+            patch,
+            change,
+        )?;
     }
     for (path, to) in &patch.set_string {
         let change = |value: &mut Value, path: &Path| edit::set(value, path, to.as_str().into());
-        at_path(value.as_mut().ok_or_else(absent)?, path, "setString", patch, change)?;
+        at_path(
+            value.as_mut().ok_or_else(absent)?,
+            path,
+            "setString",
+            patch,
+            change,
+        )?;
     }
     for path in &patch.unset {
-        at_path(value.as_mut().ok_or_else(absent)?, path, "unset", patch, edit::unset)?;
+        at_path(
+            value.as_mut().ok_or_else(absent)?,
+            path,
+            "unset",
+            patch,
+            edit::unset,
+        )?;
     }
     if let Some(merge) = &patch.merge {
         if merge.as_map().is_none() {
@@ -119,7 +132,10 @@ fn changed(value: Option<Value>, patch: &Patch, budget: &mut usize) -> Result<Op
     if !creates {
         operations(&mut value, patch, budget)?;
     }
-    if value.as_ref().is_some_and(|value| !is_shallow(value, MAX_DEPTH)) {
+    if value
+        .as_ref()
+        .is_some_and(|value| !is_shallow(value, MAX_DEPTH))
+    {
         let message = format!("the document would be nested deeper than {MAX_DEPTH} levels");
         return Err(Failure::new(Reason::PatchPathInvalid, message));
     }
@@ -157,7 +173,10 @@ fn operations(value: &mut Option<Value>, patch: &Patch, budget: &mut usize) -> R
             (Err(Fault::Absent(_)), Some(before)) => *value = before,
             (done, _) => done.map_err(about)?,
         }
-        if value.as_ref().is_some_and(|value| !is_shallow(value, MAX_DEPTH)) {
+        if value
+            .as_ref()
+            .is_some_and(|value| !is_shallow(value, MAX_DEPTH))
+        {
             let message = format!("nested deeper than {MAX_DEPTH} levels");
             return Err(about(Fault::Invalid(message)));
         }
@@ -210,7 +229,11 @@ fn similar(documents: &[Document], target: &PatchTarget) -> Option<String> {
         true => format!("{:?} is a {}", target.name, named.field("kind")),
         false => {
             let shown: Vec<String> = names.iter().take(10).map(|n| format!("{n:?}")).collect();
-            format!("documents of the kind {}: {}", target.kind, shown.join(", "))
+            format!(
+                "documents of the kind {}: {}",
+                target.kind,
+                shown.join(", ")
+            )
         }
     })
 }

@@ -84,7 +84,8 @@ fn bracket(text: &str) -> Option<(Step, &str)> {
     let end = text.find([']', '='])?;
     let (word, rest) = text.split_at(end);
     if let Some(rest) = rest.strip_prefix('=') {
-        return (!word.is_empty()).then_some(())
+        return (!word.is_empty())
+            .then_some(())
             .and_then(|()| select(word.to_owned(), rest));
     }
     let digits = !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
@@ -151,18 +152,33 @@ mod tests {
 
     #[test]
     fn the_grammar() {
-        assert_eq!(steps(".a.b[0].c"), [key("a"), key("b"), Step::Index(0), key("c")]);
+        assert_eq!(
+            steps(".a.b[0].c"),
+            [key("a"), key("b"), Step::Index(0), key("c")]
+        );
         assert_eq!(steps("a-b/c"), [key("a-b/c")]);
         assert_eq!(
             steps(".metadata.annotations[\"example.com/x\"]"),
             [key("metadata"), key("annotations"), key("example.com/x")]
         );
-        assert_eq!(steps("x.'a.b'[\"c\\\"]\"][1][2]"), [
-            key("x"), key("a.b"), key("c\"]"), Step::Index(1), Step::Index(2)
-        ]);
+        assert_eq!(
+            steps("x.'a.b'[\"c\\\"]\"][1][2]"),
+            [
+                key("x"),
+                key("a.b"),
+                key("c\"]"),
+                Step::Index(1),
+                Step::Index(2)
+            ]
+        );
         assert_eq!(
             steps("containers[name=web].args[+]"),
-            [key("containers"), select("name", "web"), key("args"), Step::Append]
+            [
+                key("containers"),
+                select("name", "web"),
+                key("args"),
+                Step::Append
+            ]
         );
         assert_eq!(steps("[\"a\"][b=\"c]\"]"), [key("a"), select("b", "c]")]);
         assert_eq!(steps("a[x=]"), [key("a"), select("x", "")]);
@@ -171,12 +187,31 @@ mod tests {
     #[test]
     fn what_is_no_path() {
         for text in [
-            "", ".", "a.", "a..b", "..a", "a[", "a[]", "a[x]", "a[-1]", "a[0", "a[0]b", "a[\"x]",
-            "a]", "a[=x]", "a[99999999999999999999]", "a.[0]", "\"a", "a[\"x\"y]",
+            "",
+            ".",
+            "a.",
+            "a..b",
+            "..a",
+            "a[",
+            "a[]",
+            "a[x]",
+            "a[-1]",
+            "a[0",
+            "a[0]b",
+            "a[\"x]",
+            "a]",
+            "a[=x]",
+            "a[99999999999999999999]",
+            "a.[0]",
+            "\"a",
+            "a[\"x\"y]",
         ] {
             assert!(Path::parse(text).is_err(), "{text:?}");
         }
-        assert_eq!(Path::parse("a.b[x]").unwrap_err(), "expected [0], [+], [\"key\"] or [key=value] at character 4");
+        assert_eq!(
+            Path::parse("a.b[x]").unwrap_err(),
+            "expected [0], [+], [\"key\"] or [key=value] at character 4"
+        );
         assert!(Path::parse(&".a".repeat(65)).is_err());
     }
 

@@ -62,7 +62,9 @@ fn changes_come_in_the_order_of_the_fields() {
     change.set_string = vec![(".metadata.labels[\"a.b/c\"]".into(), "3".into())];
     change.unset = vec!["spec.stackId".into()];
     change.merge = Some(value(r#"{"spec":{"stackId":"s","spaceId":null}}"#));
-    change.json_patch = vec![value(r#"{"op":"add","path":"/spec/runState","value":"Stopped"}"#)];
+    change.json_patch = vec![value(
+        r#"{"op":"add","path":"/spec/runState","value":"Stopped"}"#,
+    )];
     let mut documents = bundle();
     apply(&mut documents, &[change], "patches").unwrap();
     let wanted = "\
@@ -91,7 +93,12 @@ spec:
 fn targets_must_be_exact() {
     let failure = failed(patch("ConfigMap", "web"));
     assert_eq!(failure.reason, Reason::AmbiguousTarget);
-    assert!(failure.message.contains("patches[0] for ConfigMap \"web\": 2 documents match"), "{failure}");
+    assert!(
+        failure
+            .message
+            .contains("patches[0] for ConfigMap \"web\": 2 documents match"),
+        "{failure}"
+    );
     assert!(failure.message.contains("at f.yaml:11"), "{failure}");
     for (kind, name) in [("Cell", "Web"), ("cell", "web"), ("Cell", "db")] {
         assert_eq!(failed(patch(kind, name)).reason, Reason::PatchTargetMissing);
@@ -107,7 +114,9 @@ fn targets_must_be_exact() {
     in_realm.target.api_version = Some("v1beta1".into());
     let mut documents = bundle();
     apply(&mut documents, &[two, in_realm.clone()], "edits").unwrap();
-    assert!(documents[2].value.get("data").is_some() && documents[1].value.at(&["data", "b"]).is_none());
+    assert!(
+        documents[2].value.get("data").is_some() && documents[1].value.at(&["data", "b"]).is_none()
+    );
     in_realm.target.stack = Some("other".into());
     assert_eq!(failed(in_realm).reason, Reason::PatchTargetMissing);
 }
@@ -118,7 +127,10 @@ fn failures_name_the_patch_and_the_path() {
     change.unset = vec![".spec.x".into()];
     let failure = failed(change.clone());
     assert_eq!(failure.reason, Reason::PatchPathInvalid);
-    assert_eq!(failure.message, "patches[0] for Cell \"web\": unset \".spec.x\": there is no .spec.x");
+    assert_eq!(
+        failure.message,
+        "patches[0] for Cell \"web\": unset \".spec.x\": there is no .spec.x"
+    );
     change.unset = vec!["a[".into()];
     assert_eq!(failed(change.clone()).reason, Reason::PatchPathInvalid);
     change.unset = Vec::new();
@@ -127,7 +139,10 @@ fn failures_name_the_patch_and_the_path() {
     change.merge = None;
     change.json_patch = vec![value(r#"{"op":"remove","path":"/x"}"#)];
     let failure = failed(change);
-    assert_eq!(failure.message, "patches[0] for Cell \"web\": jsonPatch[0] \"/x\": there is no /x");
+    assert_eq!(
+        failure.message,
+        "patches[0] for Cell \"web\": jsonPatch[0] \"/x\": there is no /x"
+    );
 }
 
 #[test]
@@ -136,7 +151,10 @@ fn what_is_missing_can_be_ignored_without_a_trace() {
     other.on_missing = OnMissing::Ignore;
     let mut change = patch("Cell", "web");
     change.on_missing = OnMissing::Ignore;
-    change.set = vec![("spec.new.list[0]".into(), 1.into()), ("spec.ok".into(), 1.into())];
+    change.set = vec![
+        ("spec.new.list[0]".into(), 1.into()),
+        ("spec.ok".into(), 1.into()),
+    ];
     change.unset = vec!["spec.gone".into()];
     change.json_patch = vec![value(r#"{"op":"remove","path":"/x"}"#)];
     let mut documents = bundle();
@@ -161,13 +179,23 @@ fn whole_documents_come_and_go() {
     new.set = vec![(".spec.realmId".into(), "prod".into())];
     let mut documents = bundle();
     apply(&mut documents, &[gone.clone(), new.clone()], "edits").unwrap();
-    let names: Vec<_> = documents.iter().map(|d| (d.field("kind"), d.metadata("name"))).collect();
-    assert_eq!(names, [("ConfigMap", "web"), ("ConfigMap", "web"), ("Cell", "db")]);
-    assert_eq!(documents[2].value.at(&["spec", "realmId"]), Some(&"prod".into()));
+    let names: Vec<_> = documents
+        .iter()
+        .map(|d| (d.field("kind"), d.metadata("name")))
+        .collect();
+    assert_eq!(
+        names,
+        [("ConfigMap", "web"), ("ConfigMap", "web"), ("Cell", "db")]
+    );
+    assert_eq!(
+        documents[2].value.at(&["spec", "realmId"]),
+        Some(&"prod".into())
+    );
     new.target.name = "other".into();
     assert_eq!(failed(new).reason, Reason::PatchPathInvalid);
     gone.set_string = Vec::new();
-    gone.json_patch.push(value(r#"{"op":"add","path":"/x","value":1}"#));
+    gone.json_patch
+        .push(value(r#"{"op":"add","path":"/x","value":1}"#));
     assert_eq!(failed(gone).reason, Reason::PatchPathInvalid);
 }
 
@@ -176,5 +204,8 @@ fn copies_cannot_grow_without_end() {
     let mut wide = patch("Cell", "web");
     wide.json_patch = vec![value(r#"{"op":"copy","from":"/spec","path":"/spec/x"}"#); 100];
     let failure = failed(wide);
-    assert!(failure.message.contains("deeper") || failure.message.contains("too large"), "{failure}");
+    assert!(
+        failure.message.contains("deeper") || failure.message.contains("too large"),
+        "{failure}"
+    );
 }

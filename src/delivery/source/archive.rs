@@ -66,7 +66,13 @@ pub async fn extract(bytes: &[u8], strip: &str, tree: &mut Tree) -> Result<()> {
             _ => path.split_once('/').map_or("", |(_, rest)| rest),
         };
         let executable = mode & 0o111 != 0;
-        tree.insert(path, File { bytes: content, executable })?;
+        tree.insert(
+            path,
+            File {
+                bytes: content,
+                executable,
+            },
+        )?;
     }
     match seen {
         true => Ok(()),

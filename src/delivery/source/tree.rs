@@ -183,10 +183,19 @@ mod tests {
         }
         tree.insert("./a//b/./c.yaml", file("x")).unwrap();
         assert!(tree.get("a/b/c.yaml").is_some());
-        assert_eq!(tree.below("a/").unwrap().files().next().unwrap().0, "b/c.yaml");
-        assert_eq!(tree.below("a/b/c.yaml").unwrap().files().next().unwrap().0, "c.yaml");
+        assert_eq!(
+            tree.below("a/").unwrap().files().next().unwrap().0,
+            "b/c.yaml"
+        );
+        assert_eq!(
+            tree.below("a/b/c.yaml").unwrap().files().next().unwrap().0,
+            "c.yaml"
+        );
         assert_eq!(tree.below("x").unwrap_err().reason, Reason::SourceNotFound);
-        assert_eq!(tree.below("../x").unwrap_err().reason, Reason::SourceInvalid);
+        assert_eq!(
+            tree.below("../x").unwrap_err().reason,
+            Reason::SourceInvalid
+        );
     }
 
     #[test]
@@ -198,12 +207,20 @@ mod tests {
             tree.insert(path, File { bytes, executable }).unwrap();
             tree.digest()
         };
-        let all = [make("a", "x", false), make("b", "x", false), make("a", "y", false), make("a", "x", true)];
+        let all = [
+            make("a", "x", false),
+            make("b", "x", false),
+            make("a", "y", false),
+            make("a", "x", true),
+        ];
         for (i, one) in all.iter().enumerate() {
             assert!(!all[..i].contains(one));
         }
         // A changed algorithm would change every configuration hash.
-        assert_eq!(all[0], "sha256:2c13170cb1552094812a966a49840a088450d83b4c2aa3f91883b032d6cf3417");
+        assert_eq!(
+            all[0],
+            "sha256:2c13170cb1552094812a966a49840a088450d83b4c2aa3f91883b032d6cf3417"
+        );
     }
 
     #[test]
@@ -215,7 +232,14 @@ mod tests {
         assert!(tree.insert("more", file("")).is_err());
         let mut tree = Tree::default();
         let bytes = vec![0; MAX_BYTES];
-        tree.insert("a", File { bytes, executable: false }).unwrap();
+        tree.insert(
+            "a",
+            File {
+                bytes,
+                executable: false,
+            },
+        )
+        .unwrap();
         assert!(tree.insert("b", file("x")).is_err());
     }
 }
