@@ -98,7 +98,9 @@ pub fn diff_cell(current: &Cell, wanted: &Cell) -> Vec<Change> {
                 containers,
                 auto_delete,
                 run_state,
-                run_generation: _, // raised by verbs, not by manifests
+                // Raised by verbs, not by manifests.
+                run_generation: _,
+                restart_generation: _,
             },
         status: _,
     } = current;

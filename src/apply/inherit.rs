@@ -34,6 +34,7 @@ pub fn inherit(current: &AnyObject, wanted: &mut AnyObject) {
             meta(&current.meta, &mut wanted.meta);
             wanted.status.clone_from(&current.status);
             wanted.spec.run_generation = current.spec.run_generation;
+            wanted.spec.restart_generation = current.spec.restart_generation;
         }
         _ => {}
     }

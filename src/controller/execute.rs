@@ -172,7 +172,7 @@ impl Controller {
                 self.runtime.create_container(&request).await?;
             }
             Step::LabelRun { id, .. } => {
-                let labels = run_label(cell);
+                let labels = run_label(cell.spec.run_generation);
                 self.runtime.set_labels(namespace, id, &labels).await?;
             }
             Step::LimitContainer { container, limits } => {
@@ -210,9 +210,15 @@ impl Controller {
         Ok(())
     }
 
-    /// Asks politely, waits, then kills everything in the container.
+    /// Asks politely, waits, then kills everything in the container. The record
+    /// first loses its run: should we not live to see the end, it is neither
+    /// taken for one by itself nor for something that goes on.
     async fn stop_task(&self, namespace: &str, id: &str, grace: u32, watch: &Watch) -> Result<()> {
         let runtime = &self.runtime;
+        match runtime.set_labels(namespace, id, &run_label(0)).await {
+            Ok(()) | Err(runtime::Error::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
         if grace > 0 {
             runtime.signal_task(namespace, id, SIGTERM, false).await?;
             let grace = Duration::from_secs(grace.into());
@@ -329,7 +335,7 @@ impl Controller {
             }
         }
         let mut labels = self.container_labels(cell, spec);
-        labels.extend(run_label(cell));
+        labels.extend(run_label(cell.spec.run_generation));
         Ok(ContainerRequest {
             namespace: target.parents.namespace.clone(),
             id: container_id(&cell.at, container),
@@ -363,8 +369,8 @@ impl Controller {
     }
 }
 
-fn run_label(cell: &Cell) -> Labels {
-    Labels::from([(label::RUN.to_owned(), cell.spec.run_generation.to_string())])
+fn run_label(run: i64) -> Labels {
+    Labels::from([(label::RUN.to_owned(), run.to_string())])
 }
 
 fn network<'a>(target: &'a Target<'_>) -> Result<&'a SpaceNetwork> {

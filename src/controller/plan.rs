@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::status::ended;
+use super::status::{ended, run_of};
 use super::step::{Plan, Step};
 use crate::apply::spec_hash;
 use crate::model::{
@@ -386,7 +386,15 @@ fn bring_up(
         container: name(),
         limits,
     };
-    if matches!(state, Some(TaskState::Running | TaskState::Paused)) && !rebuild {
+    let relabel = usable
+        .filter(|r| run_of(r) != cell.spec.run_generation)
+        .map(|r| Step::LabelRun {
+            container: name(),
+            id: r.id.clone(),
+        });
+    let may_go_on = usable.is_some_and(|r| run_of(r) >= oldest_run(cell));
+    if matches!(state, Some(TaskState::Running | TaskState::Paused)) && may_go_on && !rebuild {
+        work.up.extend(relabel);
         if observed.limits_differ.contains(&spec.id) {
             work.up.push(limit);
         }
@@ -394,6 +402,7 @@ fn bring_up(
     }
     work.starts = true;
     if state == Some(TaskState::Created) && !rebuild {
+        work.up.extend(relabel);
         return work;
     }
     if let Some(record) = record {
@@ -415,20 +424,19 @@ fn bring_up(
         }
         work.up.push(Step::CreateContainer { container: name() });
     }
-    if let Some(record) = usable {
-        let run = cell.spec.run_generation.to_string();
-        if record.labels.get(label::RUN) != Some(&run) {
-            work.up.push(Step::LabelRun {
-                container: name(),
-                id: record.id.clone(),
-            });
-        }
-    }
+    work.up.extend(relabel);
     if limits != Resources::default() {
         work.up.push(limit);
     }
     work.up.push(Step::CreateTask { container: name() });
     work
+}
+
+/// The oldest run whose tasks may go on. Run 0 is of those that were told to
+/// end, perhaps by somebody who did not live to see it.
+fn oldest_run(cell: &Cell) -> i64 {
+    let spec = &cell.spec;
+    spec.restart_generation.max(1).min(spec.run_generation)
 }
 
 /// The container's limits with the instance's fallback.

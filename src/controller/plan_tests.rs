@@ -1,6 +1,6 @@
 //! Properties of `plan`, on a model of the host that obeys the steps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -44,6 +44,9 @@ fn at(second: i64) -> jiff::Timestamp {
 struct Host {
     seen: ObservedCell,
     document: bool,
+    /// How often each container was started.
+    starts: BTreeMap<Name, u32>,
+    pids: u32,
 }
 
 impl Host {
@@ -55,6 +58,8 @@ impl Host {
         Self {
             seen,
             document: true,
+            starts: BTreeMap::new(),
+            pids: 1,
         }
     }
 
@@ -131,6 +136,7 @@ impl Host {
                 record.labels.insert(label::RUN.into(), run);
             }
             Step::CreateTask { container } => {
+                self.pids += 1;
                 assert!(self.seen.sandbox.pinned, "task without a sandbox");
                 let record = self
                     .seen
@@ -139,7 +145,7 @@ impl Host {
                     .expect("task of no record");
                 assert!(record.task.is_none(), "second task");
                 record.task = Some(ObservedTask {
-                    pid: 7,
+                    pid: self.pids,
                     state: TaskState::Created,
                 });
             }
@@ -154,6 +160,7 @@ impl Host {
                 let task = record.task.as_mut().expect("start of no task");
                 assert_eq!(task.state, TaskState::Created);
                 task.state = TaskState::Running;
+                *self.starts.entry(container.clone()).or_default() += 1;
             }
             Step::StopTask { container, .. } => {
                 let now = self.seen.now;
@@ -162,6 +169,7 @@ impl Host {
                     .containers
                     .get_mut(container)
                     .expect("stop of no record");
+                record.labels.insert(label::RUN.into(), "0".into());
                 if let Some(task) = record.task.as_mut() {
                     task.state = TaskState::Stopped(TaskExit { code: 137, at: now });
                 }
@@ -489,3 +497,6 @@ fn a_running_cell_comes_back_after_a_reboot() {
     assert_eq!(cell.status.state, CellState::Ready);
     assert!(host.seen.sandbox.attached);
 }
+
+#[path = "plan_cut_tests.rs"]
+mod cuts;

@@ -6,6 +6,13 @@ use crate::model::{
     ObservedContainer, RunState, TaskExit, TaskState, label,
 };
 
+/// The run that a record belongs to; 0 when it is of none, as after it was told
+/// to end.
+pub fn run_of(record: &ObservedContainer) -> i64 {
+    let run = record.labels.get(label::RUN);
+    run.and_then(|run| run.parse().ok()).unwrap_or_default()
+}
+
 /// How a container ended in the given run, from its stopped task or, when that
 /// is gone, from what was recorded; `None` when it has not ended in this run.
 pub fn ended(
@@ -14,8 +21,7 @@ pub fn ended(
     record: Option<&ObservedContainer>,
 ) -> Option<TaskExit> {
     if let Some(record) = record {
-        let this_run = record.labels.get(label::RUN).map(String::as_str)
-            == Some(run_generation.to_string().as_str());
+        let this_run = run_of(record) == run_generation;
         if let (true, Some(TaskState::Stopped(exit))) = (this_run, record.task.map(|t| t.state)) {
             return Some(exit);
         }
@@ -40,7 +46,7 @@ pub fn derive(cell: &Cell, observed: &ObservedCell, cgroup_path: &str, netns: &s
         .map(|(spec, verdict)| {
             let known = before.containers.iter().find(|s| s.name == spec.id);
             let record = observed.containers.get(&spec.id);
-            container(cell, known, record, *verdict, spec)
+            container(cell, known, record, *verdict, spec, observed.now)
         })
         .collect();
     let (state, reason, message) = summarise(cell, &containers, &verdicts);
@@ -88,6 +94,7 @@ fn container(
     record: Option<&ObservedContainer>,
     verdict: Verdict,
     spec: &crate::model::ContainerSpec,
+    now: jiff::Timestamp,
 ) -> ContainerStatus {
     let run = cell.spec.run_generation;
     let mut status = known
@@ -99,7 +106,7 @@ fn container(
         status.restart_count = 0;
     }
     status.next_restart_at = None;
-    status.pid = 0;
+    let pid_before = std::mem::take(&mut status.pid);
     if let Some(record) = record {
         status.containerd_id.clone_from(&record.id);
     }
@@ -109,7 +116,15 @@ fn container(
             status.state = ContainerState::Ready;
             status.pid = pid;
             status.message.clear();
-            status.run_generation = run;
+            if record.is_some_and(|r| run_of(r) == run) {
+                if new_run && pid != pid_before {
+                    // Started by somebody who did not live to note it.
+                    status.started_at = Some(now);
+                    status.finished_at = None;
+                    status.exit_code = None;
+                }
+                status.run_generation = run;
+            }
         }
         Some((TaskState::Paused, pid)) => {
             status.state = ContainerState::Paused;
@@ -119,7 +134,11 @@ fn container(
         Some((TaskState::Stopped(last), _)) => {
             status.exit_code = Some(last.code);
             status.finished_at = Some(last.at);
-            status.state = ended_state(cell, last);
+            // What was stopped to be started anew has not ended for good.
+            status.state = match verdict {
+                Verdict::Run(_) if exit.is_none() => ContainerState::Pending,
+                _ => ended_state(cell, last),
+            };
             if exit.is_some() {
                 status.run_generation = run;
             }

@@ -65,7 +65,7 @@ pub enum Step {
         /// Container of the cell.
         container: Name,
     },
-    /// SIGTERM, wait for the grace, SIGKILL.
+    /// Take the record out of its run, SIGTERM, wait for the grace, SIGKILL.
     StopTask {
         /// Container of the cell.
         container: Name,

@@ -55,7 +55,6 @@ impl Controller {
             _ => request.grace_seconds.and_then(|g| u32::try_from(g).ok()),
         };
         let options = self.options(grace);
-        let mut steps = Vec::new();
         let was_stopped = cell.spec.run_state == RunState::Stopped;
         cell.spec.run_state = run_state;
         let restart = request.action == "restart";
@@ -65,17 +64,15 @@ impl Controller {
         if anew {
             cell.spec.run_generation += 1;
         }
-        self.store.put_cell(&cell)?;
         if restart {
-            let mut down = cell.clone();
-            down.spec.run_state = RunState::Stopped;
-            steps.extend(self.take_cell_down(down, &options, &emit.watch).await?);
+            cell.spec.restart_generation = cell.spec.run_generation;
         }
+        self.store.put_cell(&cell)?;
         let outcome = self.reconcile_cell(cell, &options, &emit.watch).await?;
         if let Some(due) = outcome.again {
             self.enqueue_at(object.clone(), due);
         }
-        steps.extend(outcome.steps);
+        let steps = outcome.steps;
         let action = if steps.is_empty() { "unchanged" } else { done };
         emit.result(v1::ResourceResult {
             steps,

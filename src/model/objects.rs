@@ -132,6 +132,8 @@ pub struct CellSpec {
     pub run_state: RunState,
     /// Raised by start and restart.
     pub run_generation: i64,
+    /// The oldest run that may go on: raised to `run_generation` by restart.
+    pub restart_generation: i64,
 }
 
 /// Operator intent.

@@ -57,7 +57,7 @@ pub struct ObservedContainer {
 /// Pinned namespaces and CNI state of a cell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObservedSandbox {
-    /// All wanted pins are live namespaces.
+    /// All wanted pins, and no others, are live namespaces.
     pub pinned: bool,
     /// Anything of the sandbox is left (pins, files, links).
     pub exists: bool,

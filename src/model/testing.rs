@@ -339,6 +339,7 @@ prop_compose! {
         auto_delete in any::<bool>(),
         stopped in any::<bool>(),
         run_generation in 0i64..1000,
+        restart_generation in 0i64..1000,
         status in cell_status(),
     ) -> Cell {
         let [realm, space, stack, cell] = names;
@@ -352,7 +353,7 @@ prop_compose! {
         Cell {
             at: CellRef { realm, space, stack, cell },
             meta,
-            spec: CellSpec { containers, auto_delete, run_state, run_generation },
+            spec: CellSpec { containers, auto_delete, run_state, run_generation, restart_generation },
             status,
         }
     }

@@ -54,11 +54,11 @@ impl Sandboxes {
         }
     }
 
-    /// All wanted pins are live. After a reboot the run path may still hold the
-    /// plain files that pins were bound on; those are not.
+    /// The wanted pins, and no others, are live. After a reboot the run path may
+    /// still hold the plain files that pins were bound on; those are not.
     pub fn pinned(&self, cell: &CellRef, host_network: bool) -> bool {
         let SandboxPaths { net, ipc, uts } = self.paths(cell);
-        (host_network || is_namespace(&net))
+        is_namespace(&net) != host_network
             && is_namespace(&ipc)
             && is_namespace(&uts)
             && self.cell_dir(cell).join(IDENTITY).exists()

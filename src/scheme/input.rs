@@ -36,6 +36,7 @@ pub(super) fn desired(mut object: AnyObject) -> Result<AnyObject, Error> {
         AnyObject::Cell(o) => {
             o.status = CellStatus::default();
             o.spec.run_generation = 0;
+            o.spec.restart_generation = 0;
             clean(&mut check, &mut o.meta);
         }
         AnyObject::Container(o) => {

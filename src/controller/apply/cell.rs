@@ -120,7 +120,6 @@ impl Controller {
         };
         let changes = apply::diff_cell(&current, &wanted);
         refuse_immutable(&at, &changes)?;
-        let rebuild = changes.iter().any(|c| c.action == Action::Recreate);
         let mut texts = texts(&changes);
         let runs = wanted.spec.run_state == RunState::Running;
         let was_stopped = current.spec.run_state == RunState::Stopped;
@@ -152,15 +151,6 @@ impl Controller {
         }
         let mut steps = self.fetch_images(&wanted, &emit.watch).await?;
         self.store.put_cell(&wanted)?;
-        if rebuild {
-            // Namespaces of another kind: down with the old, then up with the new.
-            let mut down = wanted.clone();
-            down.spec.run_state = RunState::Stopped;
-            steps.extend(
-                self.take_cell_down(down, &self.options(None), &emit.watch)
-                    .await?,
-            );
-        }
         let outcome = self
             .reconcile_cell(wanted, &self.options(None), &emit.watch)
             .await?;
@@ -168,21 +158,6 @@ impl Controller {
         self.enqueue_again(&at, &outcome);
         steps.extend(outcome.steps);
         Ok(Applied::new("updated", texts, steps))
-    }
-
-    /// Executes the plan of a stopped cell without saying so in the store.
-    pub(in crate::controller) async fn take_cell_down(
-        &self,
-        cell: Cell,
-        options: &Options,
-        watch: &Watch,
-    ) -> Result<Vec<String>> {
-        let at: ObjectRef = cell.at.clone().into();
-        let context = self.cell_context(cell)?;
-        let observed = self.observe_cell(&context).await?;
-        let plan = plan_cell(&context.cell, &observed, options);
-        self.execute(&Target::from(&context), &plan, watch).await?;
-        Ok(plan.describe(&at))
     }
 
     /// Executes only the pulls of a cell's plan.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::Controller;
 use super::errors::{cancelled, not_found};
 use super::execute::{Target, Watch};
-use super::plan::{Options, plan_cell};
+use super::plan::plan_cell;
 use super::reconcile::{LOCK_WAIT, Outcome, plan_scope};
 use super::step::{Plan, Step};
 use super::stream::{Emitter, failure_for, result_for};

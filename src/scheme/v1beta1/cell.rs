@@ -38,6 +38,7 @@ pub fn cell_to_model(document: v1beta1::Cell) -> Result<Cell, Error> {
         auto_delete,
         run_state,
         run_generation,
+        restart_generation,
     } = spec.unwrap_or_default();
     same_id(&mut check, &id, name.as_ref());
     let realm = parent(&mut check, "realmId", "realm", &realm_id);
@@ -54,6 +55,9 @@ pub fn cell_to_model(document: v1beta1::Cell) -> Result<Cell, Error> {
     if run_generation < 0 {
         check.bad("spec.runGeneration", "OutOfRange", "is negative");
     }
+    if restart_generation < 0 {
+        check.bad("spec.restartGeneration", "OutOfRange", "is negative");
+    }
     let at = realm.zip(space).zip(stack).zip(name);
     let cell = at.map(|(((realm, space), stack), cell)| Cell {
         at: CellRef {
@@ -68,6 +72,7 @@ pub fn cell_to_model(document: v1beta1::Cell) -> Result<Cell, Error> {
             auto_delete,
             run_state,
             run_generation,
+            restart_generation,
         },
         status: cell_status_to_model(status.unwrap_or_default()),
     });
@@ -178,6 +183,7 @@ pub fn cell_to_external(cell: &Cell) -> v1beta1::Cell {
         auto_delete,
         run_state,
         run_generation,
+        restart_generation,
     } = spec;
     v1beta1::Cell {
         api_version: VERSION.to_owned(),
@@ -193,6 +199,7 @@ pub fn cell_to_external(cell: &Cell) -> v1beta1::Cell {
             auto_delete: *auto_delete,
             run_state: run_state_word(*run_state).to_owned(),
             run_generation: *run_generation,
+            restart_generation: *restart_generation,
         }),
         status: Some(cell_status_to_external(status)),
     }

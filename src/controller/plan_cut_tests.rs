@@ -1,0 +1,133 @@
+//! Executions that are cut off: by a crash, a power cut, a cancelled caller.
+
+use super::*;
+
+impl Host {
+    /// A round that ends after `limit` steps; when the step after them stops a
+    /// task, it was told to end but not waited for. It then ends by itself.
+    fn cut(&mut self, cell: &mut Cell, limit: usize, saved: bool) {
+        let before = cell.status.clone();
+        cell.status = derive(cell, &self.seen, "", "");
+        let plan = plan_cell(cell, &self.seen, &Options::default());
+        plan.steps()
+            .take(limit)
+            .for_each(|step| self.run(cell, step));
+        if let Some(Step::StopTask { container, .. }) = plan.steps().nth(limit) {
+            let record = self.seen.containers.get_mut(container).unwrap();
+            record.labels.insert(label::RUN.into(), "0".into());
+        }
+        if !saved {
+            cell.status = before;
+        }
+    }
+
+    /// What was told to end does so.
+    fn let_end(&mut self) {
+        for record in self.seen.containers.values_mut() {
+            let told = record.labels.get(label::RUN).is_some_and(|run| run == "0");
+            if let (true, Some(task)) = (told, record.task.as_mut()) {
+                task.state = TaskState::Stopped(TaskExit {
+                    code: 0,
+                    at: at(1_000_001),
+                });
+            }
+        }
+    }
+
+    fn pid(&self, id: &str) -> u32 {
+        self.seen.containers[&name(id)].task.unwrap().pid
+    }
+}
+
+/// Two containers that run, `a` without and `b` with a restart policy.
+fn pair() -> (Cell, Host) {
+    let mut b = ContainerSpec::new(name("b"), "busybox");
+    b.restart_policy = RestartPolicy::Always;
+    let mut cell = cell(vec![ContainerSpec::new(name("a"), "busybox"), b]);
+    let mut host = Host::new();
+    host.converge(&mut cell);
+    cell.status.containers[1].restart_count = 3;
+    (cell, host)
+}
+
+/// Every way to cut a round off: after how many steps, whether its status was
+/// saved, and whether what was told to end does so before the next round.
+fn cuts() -> impl Iterator<Item = (usize, bool, bool)> {
+    let ends = [(false, false), (false, true), (true, false), (true, true)];
+    (0..16).flat_map(move |k| ends.map(|(saved, ends)| (k, saved, ends)))
+}
+
+#[test]
+fn a_restart_that_is_cut_is_finished_once() {
+    for (cut, saved, ends) in cuts() {
+        let (mut cell, mut host) = pair();
+        let old = [host.pid("a"), host.pid("b")];
+        cell.spec.run_generation += 1;
+        cell.spec.restart_generation = cell.spec.run_generation;
+        host.cut(&mut cell, cut, saved);
+        if ends {
+            host.let_end();
+        }
+        host.converge(&mut cell);
+        let case = format!("cut after {cut}, saved {saved}, ends {ends}");
+        assert_eq!(cell.status.state, CellState::Ready, "{case}");
+        for (id, old) in ["a", "b"].into_iter().zip(old) {
+            assert_ne!(host.pid(id), old, "{case}");
+            assert_eq!(host.starts[&name(id)], 2, "{case}");
+            assert_eq!(host.seen.containers[&name(id)].labels[label::RUN], "2");
+        }
+        for status in &cell.status.containers {
+            assert_eq!((status.run_generation, status.restart_count), (2, 0));
+            assert_eq!(status.exit_code, None, "{case}");
+        }
+        // A job that now ends has ended.
+        exited(&mut host, 0, 1_000_002);
+        assert_eq!(verdicts(&cell, &host.seen)[0].1, Verdict::Done, "{case}");
+    }
+}
+
+#[test]
+fn a_start_leaves_alone_what_runs() {
+    for (cut, saved, _) in cuts() {
+        let (mut cell, mut host) = pair();
+        let record = host.seen.containers.get_mut(&name("a")).unwrap();
+        record.task.as_mut().unwrap().state = TaskState::Stopped(TaskExit {
+            code: 1,
+            at: at(1_000_000),
+        });
+        host.converge(&mut cell);
+        assert_eq!(cell.status.state, CellState::Degraded);
+        let goes_on = host.pid("b");
+        let started = cell.status.containers[1].started_at;
+        cell.spec.run_generation += 1;
+        host.cut(&mut cell, cut, saved);
+        host.converge(&mut cell);
+        assert_eq!(cell.status.state, CellState::Ready);
+        assert_eq!((host.pid("b"), host.starts[&name("b")]), (goes_on, 1));
+        assert_eq!(cell.status.containers[1].started_at, started);
+        assert_eq!(host.starts[&name("a")], 2, "cut after {cut}");
+        assert_eq!(host.seen.containers[&name("b")].labels[label::RUN], "2");
+    }
+}
+
+#[test]
+fn a_replacement_that_is_cut_twice_is_finished() {
+    for (first, saved, ends) in cuts() {
+        for second in 0..6 {
+            let (mut cell, mut host) = single(RestartPolicy::Never);
+            cell.spec.containers[0].args = vec!["other".into()];
+            for cut in [first, second] {
+                host.cut(&mut cell, cut, saved);
+                if ends {
+                    host.let_end();
+                }
+            }
+            host.converge(&mut cell);
+            let case = format!("cut after {first} and {second}, saved {saved}, ends {ends}");
+            assert_eq!(cell.status.state, CellState::Ready, "{case}");
+            let hash = &host.seen.containers[&name("a")].labels[label::SPEC_HASH];
+            assert_eq!(*hash, spec_hash(&cell.spec.containers[0]), "{case}");
+            assert_eq!(host.starts[&name("a")], 2, "{case}");
+        }
+    }
+}
