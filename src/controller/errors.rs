@@ -5,6 +5,9 @@ use crate::api::{Code, Error};
 use crate::model::{NameError, ObjectRef};
 use crate::{cgroup, network, runtime, store};
 
+/// Reason of the error that somebody else held an object's lock for too long.
+pub const LOCK_TIMEOUT: &str = "LockTimeout";
+
 /// `CellNotFound` and its like.
 pub fn not_found(at: &ObjectRef) -> Error {
     Error::new(
@@ -159,7 +162,7 @@ impl From<store::Error> for Error {
             ),
             E::LockTimeout { .. } => (
                 Code::Timeout,
-                "LockTimeout",
+                LOCK_TIMEOUT,
                 "another kuke or kukeond works on it; try again",
             ),
             E::HasChildren { .. } => (

@@ -48,6 +48,16 @@ impl Controller {
 
     /// Reconciles an object under its lock; what is not in the store is no error.
     pub(super) async fn reconcile(&self, at: &ObjectRef, watch: &Watch) -> Result<Outcome> {
+        self.reconcile_within(at, watch, LOCK_WAIT).await
+    }
+
+    /// As [`Controller::reconcile`], with another limit on the wait for the lock.
+    pub(super) async fn reconcile_within(
+        &self,
+        at: &ObjectRef,
+        watch: &Watch,
+        wait: Duration,
+    ) -> Result<Outcome> {
         // Keeping a scope as it is takes no exclusive lock: its steps are
         // idempotent, and it must not wait for (and so hold up) long work on a
         // cell below. Deleting one does.
@@ -55,7 +65,7 @@ impl Controller {
         let kept = scope && !self.is_being_deleted(at)?;
         if scope && !kept && !self.store.children(at)?.is_empty() {
             // Its children go first; waiting for its lock would hold them up.
-            self.mark_children(at).await?;
+            self.mark_children(at, wait).await?;
             return Ok(Outcome {
                 again: Some(soon()),
                 ..Outcome::default()
@@ -66,7 +76,7 @@ impl Controller {
         } else {
             LockMode::Exclusive
         };
-        let _lock = self.store.lock(at, mode, LOCK_WAIT).await?;
+        let _lock = self.store.lock(at, mode, wait).await?;
         match at {
             ObjectRef::Cell(at) => match self.store.cell(at)? {
                 None => Ok(Outcome::default()),
@@ -80,13 +90,10 @@ impl Controller {
 
     /// Goes on with a cascade that lost its caller: what lives in a scope that
     /// is being deleted is deleted too.
-    async fn mark_children(&self, at: &ObjectRef) -> Result<()> {
+    async fn mark_children(&self, at: &ObjectRef, wait: Duration) -> Result<()> {
         for child in self.child_refs(at)? {
             if !self.is_being_deleted(&child)? {
-                let _lock = self
-                    .store
-                    .lock(&child, LockMode::Exclusive, LOCK_WAIT)
-                    .await?;
+                let _lock = self.store.lock(&child, LockMode::Exclusive, wait).await?;
                 if let Some(mut object) = self.stored(&child)? {
                     super::apply::meta_mut(&mut object)
                         .deletion

@@ -10,13 +10,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Controller;
+use super::errors::LOCK_TIMEOUT;
 use super::execute::Watch;
 use crate::api::Code;
 use crate::model::ObjectRef;
 
 /// Objects that are worked on side by side.
 const WORKERS: usize = 4;
-/// Pause before containerd is asked for events again.
+/// How long a worker waits for an object that somebody else works on; a caller
+/// may hold one for as long as a grace period lasts, and others must not wait.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Pause before containerd is asked for events again, and before an object that
+/// somebody else works on is looked at again.
 const RETRY: Duration = Duration::from_secs(1);
 
 impl Controller {
@@ -55,7 +60,7 @@ impl Controller {
                 cancel: stop.clone(),
                 ..Watch::default()
             };
-            let result = self.reconcile(&key, &watch).await;
+            let result = self.reconcile_within(&key, &watch, PATIENCE).await;
             match &result {
                 Ok(outcome) => {
                     for step in &outcome.steps {
@@ -66,6 +71,11 @@ impl Controller {
                     }
                 }
                 Err(error) if error.code == Code::Cancelled => {}
+                Err(error) if error.reason == LOCK_TIMEOUT => {
+                    self.queue.done(&key, true);
+                    self.queue.add_after(key, RETRY);
+                    continue;
+                }
                 Err(error) => {
                     tracing::warn!(object = %key, reason = error.reason, %error, "not reconciled");
                 }

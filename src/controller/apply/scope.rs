@@ -5,25 +5,50 @@ use super::*;
 impl Controller {
     pub(super) async fn apply_scope(
         &self,
-        wanted: AnyObject,
+        mut wanted: AnyObject,
         mode: Mode,
         planned: &[ObjectRef],
         watch: &Watch,
     ) -> Result<Applied> {
         let at = wanted.at();
-        let _lock = self.store.lock(&at, LockMode::Exclusive, LOCK_WAIT).await?;
-        self.refuse_if_parent_goes(&at)?;
-        let current = self.stored(&at)?;
-        match current {
-            None => self.create_scope(wanted, mode, planned, watch).await,
-            Some(current) => {
-                if mode.create_only {
-                    return Err(exists(&at));
-                }
-                refuse_deleted(&at, current.meta())?;
-                self.update_scope(current, wanted, mode, watch).await
+        if self.store.exists(&at)? {
+            // What need not change is left under a shared lock, as the loop does
+            // it: it must not wait for work on the cells below, nor hold it up.
+            let _lock = self.store.lock(&at, LockMode::Shared, LOCK_WAIT).await?;
+            let changes = self.compare_scope(&mut wanted, mode)?;
+            if let Some(changes) = changes.filter(|c| c.is_empty() || mode.dry_run) {
+                return self.update_scope(wanted, &changes, mode, watch).await;
             }
         }
+        let _lock = self.store.lock(&at, LockMode::Exclusive, LOCK_WAIT).await?;
+        self.refuse_if_parent_goes(&at)?;
+        match self.compare_scope(&mut wanted, mode)? {
+            None => self.create_scope(wanted, mode, planned, watch).await,
+            Some(changes) => self.update_scope(wanted, &changes, mode, watch).await,
+        }
+    }
+
+    /// The differences to what is stored; none when nothing is. Fills `wanted`
+    /// with what only the stored object knows.
+    fn compare_scope(&self, wanted: &mut AnyObject, mode: Mode) -> Result<Option<Vec<Change>>> {
+        let at = wanted.at();
+        let Some(current) = self.stored(&at)? else {
+            return Ok(None);
+        };
+        if mode.create_only {
+            return Err(exists(&at));
+        }
+        self.refuse_if_parent_goes(&at)?;
+        refuse_deleted(&at, current.meta())?;
+        apply::inherit(&current, wanted);
+        let changes = match (&current, wanted) {
+            (AnyObject::Realm(a), AnyObject::Realm(b)) => apply::diff_realm(a, b),
+            (AnyObject::Space(a), AnyObject::Space(b)) => apply::diff_space(a, b),
+            (AnyObject::Stack(a), AnyObject::Stack(b)) => apply::diff_stack(a, b),
+            _ => Vec::new(),
+        };
+        refuse_immutable(&at, &changes)?;
+        Ok(Some(changes))
     }
 
     pub(super) async fn create_scope(
@@ -68,41 +93,28 @@ impl Controller {
         }
     }
 
-    pub(super) async fn update_scope(
+    async fn update_scope(
         &self,
-        current: AnyObject,
         mut wanted: AnyObject,
+        changes: &[Change],
         mode: Mode,
         watch: &Watch,
     ) -> Result<Applied> {
         let at = wanted.at();
-        apply::inherit(&current, &mut wanted);
-        let changes = match (&current, &wanted) {
-            (AnyObject::Realm(a), AnyObject::Realm(b)) => apply::diff_realm(a, b),
-            (AnyObject::Space(a), AnyObject::Space(b)) => apply::diff_space(a, b),
-            (AnyObject::Stack(a), AnyObject::Stack(b)) => apply::diff_stack(a, b),
-            _ => Vec::new(),
-        };
-        refuse_immutable(&at, &changes)?;
         let parents = self.parents(&at)?;
         let observed = self.observe_scope(&at, &parents).await?;
-        let plan = plan_scope(&at, current.meta(), &observed);
-        let texts = texts(&changes);
-        let action = if !changes.is_empty() || !plan.is_empty() {
-            "updated"
-        } else {
-            "unchanged"
-        };
+        let plan = plan_scope(&at, wanted.meta(), &observed);
+        if changes.is_empty() && plan.is_empty() {
+            return Ok(Applied::new("unchanged", Vec::new(), Vec::new()));
+        }
         if !mode.dry_run {
             if !changes.is_empty() {
                 meta_mut(&mut wanted).generation += 1;
                 self.put(&wanted)?;
             }
-            if action == "updated" {
-                self.reconcile_scope(&at, watch).await?;
-            }
+            self.reconcile_scope(&at, watch).await?;
         }
-        Ok(Applied::new(action, texts, plan.describe(&at)))
+        Ok(Applied::new("updated", texts(changes), plan.describe(&at)))
     }
 
     /// A containerd namespace that somebody else made is not taken over: a
