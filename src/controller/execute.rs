@@ -59,47 +59,64 @@ pub(super) struct Watch {
 }
 
 impl Controller {
-    /// Runs a plan to its end, its first error or its cancellation. A container
-    /// that fails does not keep the others of its cell from being started.
+    /// Runs a plan to its end, its first error or its cancellation; see
+    /// [`Controller::carry`].
     pub(super) async fn execute(
         &self,
         target: &Target<'_>,
         plan: &Plan,
         watch: &Watch,
     ) -> Result<()> {
+        self.carry(target, plan, watch).await.1
+    }
+
+    /// Runs a plan. A container that fails, or whose image does, does not keep
+    /// the others of its cell from being started. Returns what was started, also
+    /// beside an error.
+    pub(super) async fn carry(
+        &self,
+        target: &Target<'_>,
+        plan: &Plan,
+        watch: &Watch,
+    ) -> (BTreeSet<Name>, Result<()>) {
+        let mut started = BTreeSet::new();
         let mut failed: BTreeSet<Name> = BTreeSet::new();
         let mut first: Option<Error> = None;
         for stage in &plan.stages {
-            let lanes = stage
-                .iter()
-                .filter(|lane| {
-                    !lane
-                        .iter()
-                        .any(|s| s.container().is_some_and(|c| failed.contains(c)))
-                })
-                .map(|lane| self.run_lane(target, lane, watch));
-            for (container, error) in join_all(lanes).await.into_iter().filter_map(Result::err) {
-                let fatal = container.is_none() || error.code == Code::Cancelled;
-                failed.extend(container);
-                if fatal {
-                    return Err(first.unwrap_or(error));
+            let lanes = stage.iter().filter(|lane| {
+                let mut about = lane.iter().filter_map(Step::container);
+                !about.any(|c| failed.contains(c))
+            });
+            let lanes: Vec<_> = lanes.collect();
+            let work = lanes.iter().map(|lane| self.run_lane(target, lane, watch));
+            let mut fatal = false;
+            for (lane, done) in lanes.iter().zip(join_all(work).await) {
+                let Err((step, error)) = done else {
+                    started.extend(lane.iter().filter_map(Step::starts).cloned());
+                    continue;
+                };
+                match concerned(target, plan, step) {
+                    Some(containers) if error.code != Code::Cancelled => failed.extend(containers),
+                    _ => fatal = true,
                 }
                 first.get_or_insert(error);
             }
+            if fatal || all_failed(target, &failed) {
+                break;
+            }
         }
-        first.map_or(Ok(()), Err)
+        (started, first.map_or(Ok(()), Err))
     }
 
-    async fn run_lane(
+    async fn run_lane<'a>(
         &self,
         target: &Target<'_>,
-        lane: &[Step],
+        lane: &'a [Step],
         watch: &Watch,
-    ) -> Result<(), (Option<Name>, Error)> {
+    ) -> Result<(), (&'a Step, Error)> {
         for step in lane {
-            let fail = |error| (step.container().cloned(), error);
             if watch.cancel.is_cancelled() {
-                return Err((None, cancelled(&target.at)));
+                return Err((step, cancelled(&target.at)));
             }
             tracing::debug!(object = %target.at, %step, "step");
             if step.may_be_long() {
@@ -111,7 +128,7 @@ impl Controller {
             }
             self.run_step(target, step, watch)
                 .await
-                .map_err(|error| fail(error.context(format!("{}: {step}", target.at))))?;
+                .map_err(|error| (step, error.context(format!("{}: {step}", target.at))))?;
             failpoint();
         }
         Ok(())
@@ -367,6 +384,29 @@ impl Controller {
             (label::REALM.to_owned(), realm.to_string()),
         ])
     }
+}
+
+/// The containers that cannot go on without a step; none when nothing can.
+fn concerned(target: &Target<'_>, plan: &Plan, step: &Step) -> Option<Vec<Name>> {
+    if let Some(container) = step.container() {
+        return Some(vec![container.clone()]);
+    }
+    let (Step::PullImage { image, .. }, Some(cell)) = (step, target.cell) else {
+        return None;
+    };
+    let need = |c: &&ContainerSpec| {
+        let made =
+            |step: &Step| matches!(step, Step::CreateContainer { container } if *container == c.id);
+        c.image == *image && plan.steps().any(made)
+    };
+    let needing = cell.spec.containers.iter().filter(need);
+    Some(needing.map(|c| c.id.clone()).collect())
+}
+
+/// Whether no container of a cell is left to go on with.
+fn all_failed(target: &Target<'_>, failed: &BTreeSet<Name>) -> bool {
+    let all = target.cell.map(|cell| &cell.spec.containers);
+    all.is_some_and(|all| all.iter().all(|c| failed.contains(&c.id)))
 }
 
 fn run_label(run: i64) -> Labels {

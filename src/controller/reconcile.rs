@@ -1,6 +1,7 @@
 //! Reconciliation of one object: observe, derive status, plan, execute, until
 //! nothing is left to do. Everything that changes a host goes through here.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Controller;
@@ -29,7 +30,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Outcome {
     /// Steps that were executed, for people.
     pub steps: Vec<String>,
-    /// Containers whose task was started.
+    /// Containers that were started, but for those that a policy started again.
     pub started: Vec<Name>,
     /// When time alone will change the plan.
     pub again: Option<jiff::Timestamp>,
@@ -173,9 +174,15 @@ impl Controller {
         if context.cell.meta.deletion.is_none() && !plan.is_empty() {
             self.ensure_parents(context, watch, outcome).await?;
         }
-        self.execute(&Target::from(&*context), plan, watch).await?;
+        let (started, result) = self.carry(&Target::from(&*context), plan, watch).await;
+        self.note_starts(context, plan, &started, outcome);
+        if result.is_err() && !started.is_empty() {
+            // Those that were started run, whatever becomes of the others.
+            self.store
+                .put_cell_status(&context.cell.at, &context.cell.status)?;
+        }
+        result?;
         outcome.steps.extend(plan.describe(&at));
-        self.note_starts(context, plan, outcome);
         Ok(())
     }
 
@@ -212,16 +219,20 @@ impl Controller {
     }
 
     /// Counters and times that only the one who starts a task knows.
-    fn note_starts(&self, context: &mut CellContext, plan: &Plan, outcome: &mut Outcome) {
+    fn note_starts(
+        &self,
+        context: &mut CellContext,
+        plan: &Plan,
+        started: &BTreeSet<Name>,
+        outcome: &mut Outcome,
+    ) {
         let now = jiff::Timestamp::now();
         let run = context.cell.spec.run_generation;
-        let started = plan.steps().filter_map(|step| match step {
-            super::step::Step::StartTask { container } => Some(container),
-            _ => None,
-        });
         for name in started {
             let by_policy = plan.restarts.contains(name);
-            outcome.started.push(name.clone());
+            if !by_policy {
+                outcome.started.push(name.clone());
+            }
             let Some(status) = context
                 .cell
                 .status

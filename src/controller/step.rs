@@ -178,6 +178,14 @@ impl Step {
         )
     }
 
+    /// The container that a step starts, when it starts one.
+    pub fn starts(&self) -> Option<&Name> {
+        match self {
+            Step::StartTask { container } => Some(container),
+            _ => None,
+        }
+    }
+
     /// The container a step is about, when it is about one.
     pub fn container(&self) -> Option<&Name> {
         match self {
