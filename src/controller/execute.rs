@@ -443,9 +443,12 @@ pub(super) fn container_not_found(at: &CellRef, container: &str) -> Error {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::failed("Panicked", format!("internal work failed: {error}")))
+    tokio::task::spawn_blocking(work).await.map_err(panicked)
+}
+
+/// A task of ours that did not end by itself.
+pub(super) fn panicked(error: tokio::task::JoinError) -> Error {
+    Error::failed("Panicked", format!("internal work failed: {error}"))
 }
 
 /// For crash tests: with `KUKEON_FAILPOINT=<k>` the process ends, as by a

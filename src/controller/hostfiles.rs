@@ -4,6 +4,9 @@ use std::net::Ipv4Addr;
 
 use crate::model::Name;
 
+/// Their names in the cell's directory.
+pub(super) const NAMES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
+
 /// hosts(5): loopback and, once there is an address, the cell itself.
 pub(super) fn hosts(cell: &Name, address: Option<Ipv4Addr>) -> String {
     let mut text = String::from(

@@ -2,6 +2,7 @@
 
 use super::Controller;
 use super::context::{CellContext, Parents};
+use super::hostfiles;
 use crate::api::Result;
 use crate::model::{
     Cell, CellRef, Labels, ObjectRef, ObservedCell, ObservedContainer, ObservedScope, label,
@@ -33,6 +34,7 @@ impl Controller {
             now: jiff::Timestamp::now(),
             cgroup: self.cgroups.exists(&path),
             sandbox,
+            host_files: self.has_host_files(&cell.at.clone().into()),
             images,
             ..ObservedCell::default()
         };
@@ -60,6 +62,11 @@ impl Controller {
             }
         }
         observed
+    }
+
+    fn has_host_files(&self, at: &ObjectRef) -> bool {
+        let there = |name: &&str| self.store.file_path(at, name).is_file();
+        hostfiles::NAMES.iter().all(there)
     }
 
     /// Facts about a realm, space or stack.

@@ -153,10 +153,11 @@ pub fn plan_cell(cell: &Cell, observed: &ObservedCell, options: &Options) -> Pla
         let attach = any_runs && !host_network && !observed.sandbox.attached;
         let stale = attach && observed.sandbox.attachment.is_some();
         plan.step_if(stale, Step::DetachNetwork);
-        plan.stage(vec![lane_if(
-            any_runs && !observed.cgroup,
-            Step::EnsureCgroup,
-        )]);
+        plan.stage(vec![
+            lane_if(any_runs && !observed.cgroup, Step::EnsureCgroup),
+            // A task cannot be made without the files it binds.
+            lane_if(any_runs && !observed.host_files, Step::WriteHostFiles),
+        ]);
         finish(&mut plan, attach, up, start);
     } else if rebuild {
         plan.step_if(observed.sandbox.attachment.is_some(), Step::DetachNetwork);

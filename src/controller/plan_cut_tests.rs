@@ -1,6 +1,7 @@
 //! Executions that are cut off: by a crash, a power cut, a cancelled caller.
 
 use super::*;
+use crate::controller::apply::undo::earlier;
 
 impl Host {
     /// A round that ends after `limit` steps; when the step after them stops a
@@ -129,5 +130,54 @@ fn a_replacement_that_is_cut_twice_is_finished() {
             assert_eq!(*hash, spec_hash(&cell.spec.containers[0]), "{case}");
             assert_eq!(host.starts[&name("a")], 2, "{case}");
         }
+    }
+}
+
+/// A finished job beside a server whose change fails, wherever it fails: by the
+/// end of the new container, or before.
+#[test]
+fn a_change_that_is_undone_leaves_the_others_alone() {
+    for (cut, saved, ends) in cuts() {
+        let (mut cell, mut host) = pair();
+        let job = host.seen.containers.get_mut(&name("a")).unwrap();
+        job.task.as_mut().unwrap().state = TaskState::Stopped(TaskExit {
+            code: 0,
+            at: at(1_000_000),
+        });
+        host.converge(&mut cell);
+        let mut spec = ContainerSpec::new(name("c"), "busybox");
+        spec.args = vec!["old".into()];
+        cell.spec.containers.push(spec);
+        host.converge(&mut cell);
+        let goes_on = host.pid("b");
+
+        let mut wanted = cell.clone();
+        wanted.spec.containers[2].args = vec!["new".into()];
+        wanted.meta.generation += 1;
+        let seen = derive(&cell, &host.seen, "", "");
+        let mut earlier = earlier(cell.clone(), &wanted, seen);
+        host.cut(&mut wanted, cut, saved);
+        if ends {
+            host.let_end();
+            let new = host.seen.containers.get_mut(&name("c"));
+            if let Some(task) = new.and_then(|r| r.task.as_mut()) {
+                task.state = TaskState::Stopped(TaskExit {
+                    code: 1,
+                    at: at(1_000_002),
+                });
+            }
+        }
+        host.converge(&mut earlier);
+
+        let case = format!("cut after {cut}, saved {saved}, ends {ends}");
+        let ended = &earlier.status.containers[0];
+        assert_eq!(ended.state, ContainerState::Exited, "{case}");
+        assert_eq!(host.starts[&name("a")], 1, "{case}");
+        assert_eq!((host.pid("b"), host.starts[&name("b")]), (goes_on, 1));
+        assert_eq!(earlier.status.containers[1].restart_count, 3, "{case}");
+        assert_eq!(earlier.status.state, CellState::Ready, "{case}");
+        let hash = &host.seen.containers[&name("c")].labels[label::SPEC_HASH];
+        assert_eq!(*hash, spec_hash(&cell.spec.containers[2]), "{case}");
+        assert!(earlier.meta.generation > wanted.meta.generation);
     }
 }

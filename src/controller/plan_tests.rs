@@ -138,6 +138,7 @@ impl Host {
             Step::CreateTask { container } => {
                 self.pids += 1;
                 assert!(self.seen.sandbox.pinned, "task without a sandbox");
+                assert!(self.seen.host_files, "task without its files");
                 let record = self
                     .seen
                     .containers
@@ -193,7 +194,8 @@ impl Host {
                 assert!(self.seen.containers.is_empty() && !self.seen.sandbox.exists);
                 self.document = false;
             }
-            Step::WriteHostFiles | Step::LimitContainer { .. } | Step::RemoveLog { .. } => {}
+            Step::WriteHostFiles => self.seen.host_files = true,
+            Step::LimitContainer { .. } | Step::RemoveLog { .. } => {}
             Step::EnsureNamespace
             | Step::RemoveNamespace
             | Step::EnsureNetwork
@@ -271,12 +273,14 @@ prop_compose! {
         attached in 0..3,
         cgroup in any::<bool>(),
         image in any::<bool>(),
+        host_files in any::<bool>(),
     ) -> (Cell, Host) {
         let mut cell = cell(if two { vec![a, b] } else { vec![a] });
         cell.spec.run_state = if stopped { RunState::Stopped } else { RunState::Running };
         cell.meta.deletion = deleted.then(|| at(5));
         let mut host = Host::new();
         host.seen.cgroup = cgroup;
+        host.seen.host_files = host_files;
         host.seen.sandbox.pinned = pinned;
         host.seen.sandbox.exists = pinned;
         if attached > 0 {

@@ -1,12 +1,14 @@
 //! start, stop, kill, restart, wait and logs of one cell.
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::Controller;
-use super::execute::{Watch, container_not_found};
+use super::execute::{Watch, container_not_found, panicked};
 use super::plan::{Verdict, verdicts};
-use super::reconcile::LOCK_WAIT;
+use super::reconcile::{LOCK_WAIT, Outcome};
 use super::stream::{Emitter, cell_ref, result_for};
 use crate::api::{Error, Result, v1};
 use crate::model::{
@@ -14,6 +16,9 @@ use crate::model::{
 };
 use crate::runtime::{container_id, log};
 use crate::store::LockMode;
+
+/// Longest pause between two looks at a container that does not run.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Controller {
     /// Changes the operator's intent and makes it so.
@@ -103,9 +108,7 @@ impl Controller {
         let id = container_id(&at, &name);
         let mut last: Option<i32> = None;
         loop {
-            let outcome = self
-                .reconcile(&at.clone().into(), &Watch::default())
-                .await?;
+            let outcome = self.reconcile_apart(at.clone().into()).await?;
             let Some(cell) = outcome.cell else {
                 // Deleted after its end (`autoDelete`), or by somebody.
                 return match last {
@@ -119,9 +122,21 @@ impl Controller {
             }
             match self.runtime.wait_task(&namespace, &id).await {
                 Ok(exit) => last = Some(exit.code),
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+                Err(_) => tokio::time::sleep(pause_until(outcome.again)).await,
             }
         }
+    }
+
+    /// Reconciles in a task of its own: a caller who leaves cancels it, which it
+    /// heeds between two steps and not in the middle of one.
+    async fn reconcile_apart(&self, at: ObjectRef) -> Result<Outcome> {
+        let watch = Watch::default();
+        let _guard = watch.cancel.clone().drop_guard();
+        let Some(me) = self.me.upgrade() else {
+            return Ok(Outcome::default());
+        };
+        let work = async move { me.reconcile(&at, &watch).await };
+        self.tasks.spawn(work).await.map_err(panicked)?
     }
 
     /// Output of a container, from its log files.
@@ -163,6 +178,15 @@ impl Controller {
         })))
     }
 
+    /// Whether the store has the container, or cannot tell.
+    fn has(&self, at: &CellRef, name: &Name) -> bool {
+        match self.store.cell(at) {
+            Ok(Some(cell)) => cell.spec.containers.iter().any(|c| c.id == *name),
+            Ok(None) => false,
+            Err(_) => true,
+        }
+    }
+
     /// A signal that turns true when the container has ended for good.
     fn watch_for_end(&self, at: CellRef, name: Name) -> tokio::sync::watch::Receiver<bool> {
         let (sender, receiver) = tokio::sync::watch::channel(false);
@@ -172,11 +196,18 @@ impl Controller {
         tokio::spawn(async move {
             let request = v1::WaitRequest {
                 name: at.cell.to_string(),
-                scope: Some(super::stream::scope_of(&at.into())),
+                scope: Some(super::stream::scope_of(&at.clone().into())),
                 container: name.to_string(),
             };
+            let end = async {
+                // What fails for a while (containerd is away, somebody holds the
+                // cell) is not its end; that the container is gone is.
+                while me.wait_for_end(&request).await.is_err() && me.has(&at, &name) {
+                    tokio::time::sleep(LONGEST_PAUSE).await;
+                }
+            };
             tokio::select! {
-                _ = me.wait_for_end(&request) => {
+                () = end => {
                     let _ = sender.send(true);
                 }
                 () = sender.closed() => {}
@@ -184,6 +215,13 @@ impl Controller {
         });
         receiver
     }
+}
+
+/// Until a date, but not for long: others may start the container sooner.
+fn pause_until(due: Option<jiff::Timestamp>) -> Duration {
+    let left = due.map(|due| due.duration_since(jiff::Timestamp::now()));
+    let left = left.map(|left| Duration::try_from(left).unwrap_or_default());
+    left.map_or(LONGEST_PAUSE, |left| left.min(LONGEST_PAUSE))
 }
 
 /// Code of a container that will not run again by itself. `seen` is the code it

@@ -127,6 +127,8 @@ pub struct ObservedCell {
     pub limits_differ: BTreeSet<Name>,
     /// Pins and CNI state.
     pub sandbox: ObservedSandbox,
+    /// hosts, hostname and resolv.conf of the cell are there.
+    pub host_files: bool,
     /// Records owned by this cell, by container id.
     pub containers: BTreeMap<Name, ObservedContainer>,
     /// Normalised references that are in the namespace, with their digest.

@@ -20,11 +20,19 @@ impl Controller {
         self.refuse_if_parent_goes(&at)?;
         match self.store.cell(&wanted.at)? {
             None => self.create_cell(wanted, mode, emit).await,
-            Some(_) if mode.create_only => Err(exists(&at)),
-            Some(current) => {
-                refuse_deleted(&at, &current.meta)?;
-                self.update_cell(current, wanted, mode, emit).await
+            Some(current) if current.meta.deletion.is_some() => {
+                // Whoever began with it holds the lock no more: it is finished
+                // here, where perhaps no daemon would ever do so.
+                if mode.dry_run {
+                    let plan = self.plan_new_cell(wanted);
+                    return Ok(Applied::new("created", Vec::new(), plan.describe(&at)));
+                }
+                let options = self.options(None);
+                self.reconcile_cell(current, &options, &emit.watch).await?;
+                self.create_cell(wanted, mode, emit).await
             }
+            Some(_) if mode.create_only => Err(exists(&at)),
+            Some(current) => self.update_cell(current, wanted, mode, emit).await,
         }
     }
 
@@ -81,14 +89,7 @@ impl Controller {
         // Images first: a wrong reference must leave nothing behind.
         steps.extend(self.fetch_images(&cell, &emit.watch).await?);
         self.store.put_cell(&cell)?;
-        let result = match self
-            .reconcile_cell(cell.clone(), &self.options(None), &emit.watch)
-            .await
-        {
-            Ok(outcome) => self.watch_start(outcome, mode, &emit.watch).await,
-            Err(error) => Err(error),
-        };
-        match result {
+        match self.bring_about(cell.clone(), mode, emit).await {
             Ok(outcome) => {
                 self.enqueue_again(&at, &outcome);
                 steps.extend(outcome.steps);
@@ -150,14 +151,28 @@ impl Controller {
             return Ok(Applied::new("updated", texts, plan.describe(&at)));
         }
         let mut steps = self.fetch_images(&wanted, &emit.watch).await?;
+        let before = CellContext {
+            cell: current,
+            ..context
+        };
+        let seen = self.derive_status(&before, &observed);
+        let earlier = undo::earlier(before.cell, &wanted, seen);
         self.store.put_cell(&wanted)?;
-        let outcome = self
-            .reconcile_cell(wanted, &self.options(None), &emit.watch)
-            .await?;
-        let outcome = self.watch_start(outcome, mode, &emit.watch).await?;
-        self.enqueue_again(&at, &outcome);
-        steps.extend(outcome.steps);
-        Ok(Applied::new("updated", texts, steps))
+        match self.bring_about(wanted, mode, emit).await {
+            Ok(outcome) => {
+                self.enqueue_again(&at, &outcome);
+                steps.extend(outcome.steps);
+                Ok(Applied::new("updated", texts, steps))
+            }
+            Err(error) if respec => Err(self.put_back(earlier, error).await),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn bring_about(&self, cell: Cell, mode: Mode, emit: &Emitter) -> Result<Outcome> {
+        let options = self.options(None);
+        let outcome = self.reconcile_cell(cell, &options, &emit.watch).await?;
+        self.watch_start(outcome, mode, &emit.watch).await
     }
 
     /// Executes only the pulls of a cell's plan.

@@ -1,14 +1,16 @@
 //! `apply`: documents become desired state, desired state becomes host state.
 //!
-//! A new object that cannot be brought up is taken back, so that a wrong
-//! request leaves host and store as they were.
+//! A new object that cannot be brought up is taken back, and a change that
+//! cannot is undone, so that a wrong request leaves host and store as they were.
 
 mod cell;
 mod scope;
+pub(super) mod undo;
 
 use std::time::Duration;
 
 use super::Controller;
+use super::context::CellContext;
 use super::errors::{cancelled, not_found};
 use super::execute::{Target, Watch};
 use super::plan::plan_cell;
@@ -19,8 +21,8 @@ use crate::api::v1::{self, object};
 use crate::api::{Code, Error, Result};
 use crate::apply::{self, Action, Change};
 use crate::model::{
-    AnyObject, Cell, CellContainer, CellState, Meta, Name, ObjectRef, ObservedCell, ObservedScope,
-    Realm, RestartPolicy, RunState, Space, Stack, label,
+    AnyObject, Cell, CellContainer, CellState, CellStatus, Meta, Name, ObjectRef, ObservedCell,
+    ObservedScope, Realm, RestartPolicy, RunState, Space, Stack, label,
 };
 use crate::scheme::{self, Secrets};
 use crate::store::LockMode;
