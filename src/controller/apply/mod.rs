@@ -9,6 +9,8 @@ pub(super) mod undo;
 
 use std::time::Duration;
 
+use futures::StreamExt;
+
 use super::Controller;
 use super::context::CellContext;
 use super::errors::{cancelled, not_found};
@@ -30,6 +32,9 @@ use crate::store::LockMode;
 /// How long a started container is watched, so that one that ends at once is
 /// told as a failure and not as a success.
 const START_WATCH: Duration = Duration::from_millis(300);
+
+/// Cells that are applied side by side.
+const WIDTH: usize = 6;
 
 /// What applying one object came to.
 struct Applied {
@@ -59,6 +64,47 @@ pub(super) fn sources(files: &[v1::ManifestFile]) -> Vec<apply::Source<'_>> {
 /// A scope that was made on the way, with its steps.
 type Made = (ObjectRef, Vec<String>);
 
+/// What the objects before came to.
+#[derive(Default)]
+struct SoFar {
+    failed: Vec<ObjectRef>,
+    /// Would have been made, in a dry run.
+    planned: Vec<ObjectRef>,
+}
+
+/// What a result says of its object beside its place.
+struct Told {
+    index: u32,
+    at: ObjectRef,
+    /// Name of a container that is applied on its own.
+    container: Option<String>,
+}
+
+impl Told {
+    fn of(index: u32, object: &AnyObject) -> Self {
+        let alone = matches!(object, AnyObject::Container(_));
+        Self {
+            index,
+            at: object.at(),
+            container: alone.then(|| object.name().to_string()),
+        }
+    }
+
+    fn with(&self, result: v1::ResourceResult) -> v1::ResourceResult {
+        let mut result = v1::ResourceResult {
+            index: self.index,
+            ..result
+        };
+        if let Some(name) = &self.container {
+            "Container".clone_into(&mut result.kind);
+            if let Some(scope) = &mut result.scope {
+                scope.cell = std::mem::replace(&mut result.name, name.clone());
+            }
+        }
+        result
+    }
+}
+
 /// How one request is applied.
 #[derive(Debug, Clone, Copy)]
 struct Mode {
@@ -74,8 +120,9 @@ impl Controller {
         apply::read(&sources(&request.files))
     }
 
-    /// Applies in dependency order. A failed object does not keep the others
-    /// from being applied, but what lives in it is not tried.
+    /// Applies in dependency order; cells several at once, since most of their
+    /// time goes into watching them start. A failed object does not keep the
+    /// others from being applied, but what lives in it is not tried.
     pub(super) async fn apply_all(
         &self,
         documents: Vec<(u32, AnyObject)>,
@@ -87,109 +134,144 @@ impl Controller {
             create_only: request.create_only,
             watch_start: !request.detach,
         };
-        let mut failed: Vec<ObjectRef> = Vec::new();
-        let mut planned: Vec<ObjectRef> = Vec::new();
-        for (index, object) in apply::order(documents) {
-            if emit.watch.cancel.is_cancelled() {
-                return Err(cancelled(&object.at()));
+        let mut so_far = SoFar::default();
+        let mut rest = apply::order(documents).into_iter().peekable();
+        while let Some(first) = rest.next() {
+            let is_cell = |o: &(u32, AnyObject)| matches!(o.1, AnyObject::Cell(_));
+            let mut group = vec![first];
+            while is_cell(&group[0])
+                && let Some(next) = rest.next_if(is_cell)
+            {
+                group.push(next);
             }
-            let at = object.at();
-            let kind = object.kind();
-            let name = object.name().to_string();
-            let blocked = failed.iter().find(|f| is_above(f, &at)).cloned();
-            let result = match blocked {
-                Some(above) => Err(Error::new(
-                    Code::Conflict,
-                    "ParentFailed",
-                    format!("{at} was not applied because {above} failed"),
-                )),
-                None => self.apply_one(object, mode, &mut planned, emit).await,
-            };
-            let mut told = match result {
-                Ok(done) => v1::ResourceResult {
-                    changes: done.changes,
-                    steps: done.steps,
-                    object: self.external(&at).ok().flatten(),
-                    ..result_for(&at, done.action)
-                },
-                Err(error) if error.code == Code::Cancelled => return Err(error),
-                Err(error) => {
-                    failed.push(at.clone());
-                    failure_for(&at, &error)
-                }
-            };
-            told.index = index;
-            if kind == "Container" {
-                kind.clone_into(&mut told.kind);
-                if let Some(scope) = &mut told.scope {
-                    scope.cell = std::mem::replace(&mut told.name, name);
-                }
-            }
-            emit.result(told);
+            self.apply_group(group, mode, &mut so_far, emit).await?;
         }
         Ok(())
+    }
+
+    /// Applies objects that don't depend on each other, and tells them in order.
+    async fn apply_group(
+        &self,
+        group: Vec<(u32, AnyObject)>,
+        mode: Mode,
+        so_far: &mut SoFar,
+        emit: &Emitter,
+    ) -> Result<()> {
+        let mut made = Vec::new();
+        let mut prepared = Vec::new();
+        for (index, object) in group {
+            let ready = self.prepare(&object, mode, so_far, &mut made, emit).await;
+            prepared.push((index, object, ready));
+        }
+        let planned = so_far.planned.clone();
+        let mut results = futures::stream::iter(prepared)
+            .map(|(index, object, ready)| {
+                let planned = &planned;
+                async move {
+                    let told = Told::of(index, &object);
+                    let done = match ready {
+                        Ok(()) => self.apply_one(object, mode, planned, emit).await,
+                        Err(error) => Err(error),
+                    };
+                    (told, done)
+                }
+            })
+            .buffered(WIDTH);
+        let mut cancelled = None;
+        while let Some((told, done)) = results.next().await {
+            match done {
+                // The others are seen to their end, which comes soon.
+                Err(error) if error.code == Code::Cancelled => {
+                    cancelled.get_or_insert(error);
+                }
+                _ if cancelled.is_some() => {}
+                Ok(done) => {
+                    self.tell_parents(&told.at, &mut made, emit)?;
+                    if mode.dry_run && done.action == "created" {
+                        so_far.planned.push(told.at.clone());
+                    }
+                    emit.result(told.with(v1::ResourceResult {
+                        changes: done.changes,
+                        steps: done.steps,
+                        object: self.external(&told.at).ok().flatten(),
+                        ..result_for(&told.at, done.action)
+                    }));
+                }
+                Err(error) => {
+                    so_far.failed.push(told.at.clone());
+                    emit.result(told.with(failure_for(&told.at, &error)));
+                }
+            }
+        }
+        // A wrong request leaves nothing behind, its parents included.
+        for parent in made.iter().rev() {
+            self.take_parent_back(parent).await;
+        }
+        cancelled.map_or(Ok(()), Err)
+    }
+
+    /// What has to be so before an object is applied; makes its parents.
+    async fn prepare(
+        &self,
+        object: &AnyObject,
+        mode: Mode,
+        so_far: &mut SoFar,
+        made: &mut Vec<Made>,
+        emit: &Emitter,
+    ) -> Result<()> {
+        let at = object.at();
+        if emit.watch.cancel.is_cancelled() {
+            return Err(cancelled(&at));
+        }
+        if let Some(above) = so_far.failed.iter().find(|f| is_above(f, &at)) {
+            return Err(Error::new(
+                Code::Conflict,
+                "ParentFailed",
+                format!("{at} was not applied because {above} failed"),
+            ));
+        }
+        crate::store::check_name(&at)?;
+        // In-process without containerd nothing can be done: say so before
+        // anything is written.
+        self.require_containerd().await?;
+        match object {
+            AnyObject::Container(_) => Ok(()),
+            _ => {
+                self.create_parents(&at, mode, &mut so_far.planned, made, emit)
+                    .await
+            }
+        }
     }
 
     async fn apply_one(
         &self,
         object: AnyObject,
         mode: Mode,
-        planned: &mut Vec<ObjectRef>,
+        planned: &[ObjectRef],
         emit: &Emitter,
     ) -> Result<Applied> {
-        let at = object.at();
-        crate::store::check_name(&at)?;
-        // In-process without containerd nothing can be done: say so before
-        // anything is written.
-        self.require_containerd().await?;
-        let mut made = Vec::new();
-        let done = self
-            .apply_below(object, mode, planned, &mut made, emit)
-            .await;
-        let done = match done {
-            Ok(done) => done,
-            Err(error) => {
-                // A wrong request leaves nothing behind, its parents included.
-                for parent in made.iter().rev() {
-                    self.take_parent_back(parent).await;
-                }
-                return Err(error);
+        if emit.watch.cancel.is_cancelled() {
+            return Err(cancelled(&object.at()));
+        }
+        match object {
+            AnyObject::Cell(cell) => self.apply_cell(cell, mode, planned, emit).await,
+            AnyObject::Container(container) => {
+                self.apply_container(*container, mode, planned, emit).await
             }
-        };
-        for (parent, steps) in made {
+            scope => self.apply_scope(scope, mode, planned, &emit.watch).await,
+        }
+    }
+
+    /// Tells the scopes that were made on the way to an object, each once.
+    fn tell_parents(&self, at: &ObjectRef, made: &mut Vec<Made>, emit: &Emitter) -> Result<()> {
+        for (parent, steps) in made.extract_if(.., |(parent, _)| is_above(parent, at)) {
             emit.result(v1::ResourceResult {
                 steps,
                 object: self.external(&parent)?,
                 ..result_for(&parent, "created")
             });
         }
-        if mode.dry_run && done.action == "created" {
-            planned.push(at);
-        }
-        Ok(done)
-    }
-
-    async fn apply_below(
-        &self,
-        object: AnyObject,
-        mode: Mode,
-        planned: &mut Vec<ObjectRef>,
-        made: &mut Vec<Made>,
-        emit: &Emitter,
-    ) -> Result<Applied> {
-        match object {
-            AnyObject::Container(container) => {
-                return self.apply_container(*container, mode, planned, emit).await;
-            }
-            _ => {
-                self.create_parents(&object.at(), mode, planned, made, emit)
-                    .await?
-            }
-        }
-        match object {
-            AnyObject::Cell(cell) => self.apply_cell(cell, mode, planned, emit).await,
-            scope => self.apply_scope(scope, mode, planned, &emit.watch).await,
-        }
+        Ok(())
     }
 
     /// Makes the missing scopes above an object.
