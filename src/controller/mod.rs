@@ -86,6 +86,7 @@ impl Controller {
         self.tasks.close();
         self.tasks.wait().await;
         self.tasks.reopen();
+        self.runtime.settle().await;
     }
 
     /// Fails early, before anything is written, when containerd cannot be had.

@@ -10,6 +10,7 @@ use containerd_client::tonic::transport::{Channel, Endpoint};
 use containerd_client::tonic::{Code, Request, Status, TimeoutExpired};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tokio_util::task::TaskTracker;
 
 use super::{Error, Result};
 
@@ -30,6 +31,8 @@ pub struct Connection {
     pub socket: PathBuf,
     /// Snapshotter in use.
     pub snapshotter: String,
+    /// Shared by all clones: what cleans up after calls that were dropped.
+    pub releases: TaskTracker,
     /// Shared by all clones: the last failed call could not reach the server.
     lost: Arc<AtomicBool>,
 }
@@ -51,6 +54,7 @@ impl Connection {
             channel,
             socket: socket.to_owned(),
             snapshotter: snapshotter.to_owned(),
+            releases: TaskTracker::new(),
             lost: Arc::default(),
         }
     }

@@ -35,6 +35,8 @@ use crate::model::{
 pub trait Runtime: Send + Sync + 'static {
     /// Version of the server.
     async fn server_version(&self) -> Result<String>;
+    /// Waits until what calls that were dropped held is given back.
+    async fn settle(&self);
 
     /// Namespaces with their labels.
     async fn namespaces(&self) -> Result<BTreeMap<String, Labels>>;

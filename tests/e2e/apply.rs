@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::command::eventually;
 use crate::host::{Engine, Host, LIMIT, Mode};
-use crate::manifest::{shell, sleeper};
+use crate::manifest::{cell, container, shell, sleeper};
 use crate::runner::{Case, Verdict};
 use crate::{cases, cases_in_both_modes};
 
@@ -16,6 +16,8 @@ pub const CASES: &[&[Case]] = &[
         claims_match_the_host,
         hierarchy_in_one_file,
         update_replaces_the_container,
+        failed_change_is_undone,
+        many_cells_in_one_file,
         label_alone_replaces_nothing,
         dry_run_changes_nothing,
         eight_at_once,
@@ -206,6 +208,131 @@ fn update_replaces_the_container(mode: Mode) -> Verdict {
         host.kuke(&["log", "job"]).out.contains("second")
     });
     assert_eq!(host.get("cell", "job")["metadata"]["generation"], 2);
+    host.finish();
+    Ok(())
+}
+
+/// A server, a finished job and a helper; whatever is wrong with a change of
+/// the server, all three are afterwards as they were.
+fn failed_change_is_undone(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    let serve = "echo serving; exec sleep 1000";
+    let manifest = |server: &str| {
+        let others = [("job", "echo once"), ("helper", "exec sleep 1000")];
+        let others = others
+            .map(|(id, script)| container(script, &[]).replace("id: main", &format!("id: {id}")));
+        cell("trio", &format!("{server}{}", others.concat()))
+    };
+    host.apply(&manifest(&container(serve, &[]))).ok();
+    let said = |id: &str, word: &str| {
+        let log = host.kuke(&["log", "trio", "--container", id]).ok().out;
+        log.matches(word).count()
+    };
+    eventually(10.0, "the job is done and the server up", || {
+        host.container("trio", "job")["state"] == "Exited" && said("main", "serving") == 1
+    });
+    let helper = host.container("trio", "helper")["pid"].clone();
+    let address = host.address("trio");
+    let mut generation = host.get("cell", "trio")["metadata"]["generation"].as_i64();
+    let crash = container("echo broken >&2; exit 3", &[]);
+    let nothing = container(serve, &[]).replace("/bin/sh", "/bin/nothing");
+    let added = format!(
+        "{}{}",
+        container(serve, &[]),
+        crash.replace("id: main", "id: extra")
+    );
+    let host_network = container("exit 3", &["hostNetwork: true"]);
+    for (n, (server, code, words)) in [
+        (crash, 1, &["code 3", "broken"][..]),
+        (nothing, 1, &["/bin/nothing"]),
+        (added, 1, &["extra", "code 3"]),
+        (host_network, 1, &["code 3"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let done = host.apply(&manifest(&server)).code(code).says(words);
+        let done = done.says(&["trio", "the earlier spec put back"]);
+        let now = host.get("cell", "trio");
+        assert!(now["metadata"]["generation"].as_i64() > generation);
+        generation = now["metadata"]["generation"].as_i64();
+        let containers = now["spec"]["containers"].as_array().unwrap();
+        assert_eq!(containers.len(), 3, "{}", done.show());
+        assert_eq!(containers[0]["args"][1], serve, "{now:#}");
+        assert_eq!(host.container("trio", "main")["state"], "Ready");
+        assert_eq!(host.container("trio", "job")["state"], "Exited");
+        assert_eq!(said("job", "once"), 1, "a finished job stays finished");
+        if n < 3 {
+            assert_eq!(host.container("trio", "helper")["pid"], helper);
+            assert_eq!(host.address("trio"), address);
+        }
+        assert_eq!(host.census().count("task"), 2);
+        assert_eq!(host.census().count("container"), 3);
+    }
+    host.kuke(&[
+        "exec",
+        "trio",
+        "--container",
+        "main",
+        "--",
+        "cat",
+        "/etc/hosts",
+    ])
+    .ok()
+    .says(&[&host.address("trio")]);
+    // What cannot even be fetched is not tried.
+    let server = host.container("trio", "main")["pid"].clone();
+    let missing = container(serve, &["imagePullPolicy: never"])
+        .replace("image: busybox", "image: kukeon.internal/nope:1");
+    host.apply(&manifest(&missing))
+        .code(3)
+        .says(&["kukeon.internal/nope:1"]);
+    assert_eq!(host.container("trio", "main")["pid"], server);
+    // What ends later is the cell's own state.
+    host.apply(&manifest(&container("sleep 1; exit 3", &[])))
+        .ok();
+    eventually(10.0, "it has failed", || {
+        host.container("trio", "main")["state"] == "Error"
+    });
+    host.finish();
+    Ok(())
+}
+
+/// They are brought up side by side and told in the order of the file; one that
+/// fails takes no other with it, nor the stack it shares with them.
+fn many_cells_in_one_file(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    let before = host.census();
+    let in_stack = |text: String| text.replace("stackId: default", "stackId: fresh");
+    let mut text = in_stack(shell("c0", "exit 3", &[]));
+    for n in 1..9 {
+        text.push_str("---\n");
+        text.push_str(&in_stack(sleeper(&format!("c{n}"))));
+    }
+    let done = host.apply(&text).code(1).says(&["c0", "code 3"]);
+    let told: Vec<&str> = done
+        .out
+        .lines()
+        .filter(|l| l.ends_with(": created"))
+        .collect();
+    let mut wanted = vec!["Stack \"fresh\": created".to_owned()];
+    wanted.extend((1..9).map(|n| format!("Cell \"c{n}\": created")));
+    let told: Vec<&str> = told
+        .iter()
+        .map(|l| l.trim_start_matches([' ', '-']))
+        .collect();
+    assert_eq!(told, wanted, "{}", done.show());
+    host.kuke(&["get", "cell", "c0", "--stack", "fresh"])
+        .code(3);
+    assert_eq!(host.census().count("task"), 8);
+    host.kuke(&["delete", "stack", "fresh", "--cascade"]).ok();
+    // A stack that was made for nothing is taken back.
+    let lone = in_stack(shell("c0", "exit 3", &[]));
+    host.apply(&lone).code(1);
+    host.kuke(&["get", "stack", "fresh"]).code(3);
+    eventually(10.0, "nothing of it is left", || {
+        before.difference(&host.census()).is_empty()
+    });
     host.finish();
     Ok(())
 }

@@ -25,7 +25,12 @@ pub const CASES: &[&[Case]] = &[
         full_disk,
         read_only_disk,
     ],
-    cases![daemon_down, containerd_down, containerd_dies_and_comes_back],
+    cases![
+        request_timeout,
+        daemon_down,
+        containerd_down,
+        containerd_dies_and_comes_back
+    ],
 ];
 
 /// Runs `f`, which must leave host and store as they were.
@@ -592,6 +597,28 @@ fn read_only_disk(mode: Mode) -> Verdict {
     Ok(())
 }
 
+/// A call that takes longer than the user allows ends with 7, and what it made
+/// is taken back.
+fn request_timeout() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let script = "trap '' TERM; echo up; while :; do sleep 0.1; done";
+    host.apply(&shell("deaf", script, &["stopGraceSeconds: 30"]))
+        .ok();
+    host.await_state("deaf", "Ready");
+    let stop = ["stop", "deaf", "--request-timeout", "1s"];
+    host.kuke(&stop).code(7).says(&["within 1 s"]);
+    host.kuke(&["kill", "deaf"]).ok();
+    let before = host.census();
+    let file = host.file("bad.yaml", sleeper("new"));
+    let apply = ["apply", "-f", &file, "--request-timeout", "150ms"];
+    host.kuke(&apply).code(7);
+    eventually(10.0, "it is taken back", || {
+        host.kuke(&["get", "cell", "new"]).code == 3 && before.difference(&host.census()).is_empty()
+    });
+    host.finish();
+    Ok(())
+}
+
 fn daemon_down() -> Verdict {
     let mut host = Host::new(Mode::Daemon);
     host.stop_daemon();
@@ -613,8 +640,13 @@ fn daemon_down() -> Verdict {
     let pid = nix::unistd::Pid::from_raw(host.daemon_pid() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
     let done = host.start(&["get", "cells"]).wait(LIMIT);
+    let limited = host
+        .start(&["get", "cells", "--request-timeout", "1s"])
+        .wait(LIMIT);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
     assert!([5, 7].contains(&done.code), "{}", done.show());
+    assert!(limited.took < done.took, "{}", limited.show());
+    limited.code(7).says(&["within 1 s", "--request-timeout"]);
     host.finish();
     Ok(())
 }

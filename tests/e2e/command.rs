@@ -158,6 +158,20 @@ impl Running {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Waits until it handles SIGINT itself, or has ended (proc(5), `SigCgt`).
+    #[track_caller]
+    pub fn await_handler(&mut self) {
+        let status = format!("/proc/{}/status", self.child.id());
+        eventually(20.0, "it takes over SIGINT", || {
+            let text = std::fs::read_to_string(&status).unwrap_or_default();
+            let mut caught = text.lines().filter_map(|l| l.strip_prefix("SigCgt:"));
+            let caught = caught.next().map_or(0, |mask| {
+                u64::from_str_radix(mask.trim(), 16).unwrap_or_default()
+            });
+            caught & (1 << (Signal::SIGINT as i32 - 1)) != 0 || !self.alive()
+        });
+    }
+
     /// Sends a signal; a gone process is no failure.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).ok();

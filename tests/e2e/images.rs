@@ -224,7 +224,7 @@ fn other_platform(mode: Mode) -> Verdict {
     Ok(())
 }
 
-fn realm(password: &str) -> String {
+pub fn realm(password: &str) -> String {
     format!(
         "apiVersion: v1beta1\nkind: Realm\nmetadata: {{name: default}}\nspec:\n  registryCredentials:\n    - serverAddress: {ADDRESS}\n      username: {USER}\n      password: {password}\n"
     )
@@ -352,20 +352,7 @@ fn wrong_digest_in_the_registry(mode: Mode) -> Verdict {
 fn registry_breaks_off(mode: Mode) -> Verdict {
     let host = Host::new(mode);
     let registry = Registry::start(&host)?;
-    // Random bytes cannot be compressed: a layer of 24 MB.
-    let big = host.dir.join("big");
-    fs::create_dir(&big).unwrap();
-    crate::command::system(
-        "sh",
-        &[
-            "-c",
-            &format!("head -c 24000000 /dev/urandom > {}/noise", big.display()),
-        ],
-    )
-    .ok();
-    let tar = host.dir.join("big.tar").display().to_string();
-    crate::command::system("tar", &["-C", &big.display().to_string(), "-cf", &tar, "."]).ok();
-    registry.push_layer("team/big:1", &fs::read(&tar).unwrap());
+    registry.push_noise("team/big:1", 24_000_000);
     let relayed = "127.0.0.1:5055";
     let left = registry.relay(5055, 6_000_000);
     host.apply(&realm(PASSWORD).replace(ADDRESS, relayed)).ok();

@@ -1,38 +1,68 @@
 //! Ctrl-C in the middle of each verb: it ends soon, and doing it again converges.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::cases_in_both_modes;
-use crate::host::{Host, LIMIT, Mode};
+use crate::census::Census;
+use crate::command::eventually;
+use crate::host::{Host, Mode};
+use crate::images::realm;
 use crate::manifest::{shell, sleeper};
+use crate::registry::{ADDRESS, PASSWORD, Registry};
 use crate::runner::{Case, Verdict};
 use crate::world::world;
+use crate::{cases_in_both_modes, image};
 
 pub const CASES: &[&[Case]] = &[cases_in_both_modes![
     cells,
+    detached_run,
     images,
+    pulling,
+    pruning,
     waiting,
     init_and_uninstall
 ]];
 
-/// Interrupts a verb after some milliseconds and runs it again to its end.
+/// Interrupts a verb some milliseconds after it has taken the signal over (before
+/// that nothing is begun). It ends soon, by itself: with 0, done, or with 130.
 #[track_caller]
-fn interrupt(host: &Host, delay: u64, arguments: &[&str]) {
-    let running = host.start(arguments);
+fn cut(host: &Host, delay: u64, arguments: &[&str]) -> i32 {
+    let mut running = host.start(arguments);
+    running.await_handler();
     std::thread::sleep(Duration::from_millis(delay));
     running.signal(Signal::SIGINT);
     let done = running.wait(Duration::from_secs(15));
-    // -2: the signal came before the program could take it.
     assert!(
-        [0, 130, -2].contains(&done.code),
+        [0, 130].contains(&done.code),
         "done or interrupted: {}",
         done.show()
     );
+    done.code
+}
+
+/// Interrupts a verb and runs it again to its end.
+#[track_caller]
+fn interrupt(host: &Host, delay: u64, arguments: &[&str]) {
+    cut(host, delay, arguments);
     let again = host.kuke(arguments);
     let deleted_before = again.code == 3 && ["delete", "image"].contains(&arguments[0]);
     assert!(again.code == 0 || deleted_before, "{}", again.show());
+}
+
+/// Fails unless the host becomes again what it was.
+#[track_caller]
+fn becomes(host: &Host, before: &Census, what: &str) {
+    let mut difference = String::new();
+    for _ in 0..100 {
+        difference = before.difference(&host.census());
+        if difference.is_empty() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{what}\n{difference}");
 }
 
 fn cells(mode: Mode) -> Verdict {
@@ -42,7 +72,14 @@ fn cells(mode: Mode) -> Verdict {
     let before = host.census();
     let file = host.file("cell.yaml", sleeper("c"));
     for delay in [5, 20, 45, 80, 140, 250] {
-        interrupt(&host, delay, &["apply", "-f", &file]);
+        let code = cut(&host, delay, &["apply", "-f", &file]);
+        // What is applied is watched for 300 ms.
+        if delay < 100 {
+            assert_eq!(code, 130, "an apply is not done after {delay} ms");
+            becomes(&host, &before, "an interrupted creation is taken back");
+            host.kuke(&["get", "cell", "c"]).code(3);
+        }
+        host.kuke(&["apply", "-f", &file]).ok();
         host.await_state("c", "Ready");
         assert_eq!(host.census().count("task"), 1);
         interrupt(&host, delay, &["restart", "c"]);
@@ -53,15 +90,89 @@ fn cells(mode: Mode) -> Verdict {
         host.await_state("c", "Ready");
         interrupt(&host, delay, &["kill", "c"]);
         interrupt(&host, delay, &["delete", "cell", "c"]);
-        let mut difference = String::new();
-        for _ in 0..60 {
-            difference = before.difference(&host.census());
-            if difference.is_empty() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(50));
+        becomes(&host, &before, &format!("after an interrupt at {delay} ms"));
+    }
+    host.finish();
+    Ok(())
+}
+
+fn detached_run(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    host.apply(&sleeper("warm-up")).ok();
+    host.kuke(&["delete", "cell", "warm-up"]).ok();
+    let before = host.census();
+    let run = [
+        "run", "-d", "--name", "bg", "--image", "busybox", "--", "sleep", "1000",
+    ];
+    for delay in [0, 30, 90, 200] {
+        let code = cut(&host, delay, &run);
+        if delay == 0 {
+            assert_eq!(code, 130, "nothing is that quick");
+            becomes(&host, &before, "an interrupted run is taken back");
         }
-        assert_eq!(difference, "", "after an interrupt at {delay} ms");
+        // It may have been done before the signal was heard.
+        let again = host.kuke(&run);
+        assert!([0, 4].contains(&again.code), "{}", again.show());
+        host.await_state("bg", "Ready");
+        assert_eq!(host.census().count("task"), 1);
+        host.kuke(&["delete", "cell", "bg"]).ok();
+        becomes(&host, &before, &format!("after an interrupt at {delay} ms"));
+    }
+    host.finish();
+    Ok(())
+}
+
+/// Pulls in the middle of a layer, by hand and for a cell.
+fn pulling(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    let registry = Registry::start(&host)?;
+    registry.push_noise("team/big:1", 12_000_000);
+    let relayed = "127.0.0.1:5056";
+    let left = registry.slow_relay(5056, 4_000_000);
+    host.apply(&realm(PASSWORD).replace(ADDRESS, relayed)).ok();
+    let reference = format!("{relayed}/team/big:1");
+    let manifest = sleeper("c").replace("image: busybox", &format!("image: {reference}"));
+    let file = host.file("cell.yaml", manifest);
+    let before = host.census();
+    for arguments in [&["image", "pull", &reference][..], &["apply", "-f", &file]] {
+        left.store(4_000_000, Ordering::Relaxed);
+        let running = host.start(arguments);
+        eventually(20.0, "the registry stalls", || {
+            left.load(Ordering::Relaxed) <= 0
+        });
+        running.signal(Signal::SIGINT);
+        running.wait(Duration::from_secs(10)).code(130);
+        let kept = before.clone().without(&["content"]);
+        let now = || host.census().without(&["content"]);
+        eventually(10.0, "only what a next pull goes on from is kept", || {
+            kept.difference(&now()).is_empty()
+        });
+        host.kuke(&["get", "cell", "c"]).code(3);
+    }
+    left.store(i64::MAX, Ordering::Relaxed);
+    host.kuke(&["image", "pull", &reference]).ok();
+    host.kuke(&["image", "list"]).ok().says(&["team/big"]);
+    host.finish();
+    Ok(())
+}
+
+/// What a cell uses survives a prune that is cut off, too.
+fn pruning(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    host.apply(&sleeper("c")).ok();
+    host.await_state("c", "Ready");
+    let unused = image::busybox(&host.dir.join("unused"), "example.test/unused:1");
+    for delay in [0, 5, 20, 60] {
+        let archive = unused.display().to_string();
+        host.kuke(&["image", "load", &archive]).ok();
+        host.kuke(&["image", "list"]).ok().says(&["unused"]);
+        interrupt(&host, delay, &["image", "prune"]);
+        host.kuke(&["image", "list"])
+            .ok()
+            .says(&["busybox"])
+            .says_nothing_of(&["unused"]);
+        host.kuke(&["restart", "c"]).ok();
+        host.await_state("c", "Ready");
     }
     host.finish();
     Ok(())
@@ -104,11 +215,11 @@ fn waiting(mode: Mode) -> Verdict {
         "-c",
         "trap 'exit 4' INT TERM; echo up; while :; do sleep 0.1; done",
     ]);
-    crate::command::eventually(10.0, "it runs", || running.out().contains("up"));
+    eventually(10.0, "it runs", || running.out().contains("up"));
     running.signal(Signal::SIGINT);
     let done = running.wait(soon);
     assert!([4, 130].contains(&done.code), "{}", done.show());
-    crate::command::eventually(10.0, "nothing runs on", || host.census().count("task") == 0);
+    eventually(10.0, "nothing runs on", || host.census().count("task") == 0);
     host.finish();
     Ok(())
 }
@@ -118,15 +229,22 @@ fn init_and_uninstall(mode: Mode) -> Verdict {
     if mode == Mode::Daemon {
         host.start_daemon();
     }
-    for delay in [5, 60, 200] {
+    for delay in [0, 5, 60, 200] {
         interrupt(&host, delay, &["init"]);
+        host.kuke(&["get", "realms"]).ok().says(&["default"]);
     }
-    host.load_busybox();
-    host.apply(&sleeper("c")).ok();
-    let running = host.start(&["uninstall", "--yes"]);
-    std::thread::sleep(Duration::from_millis(60));
-    running.signal(Signal::SIGINT);
-    running.wait(LIMIT);
-    host.finish(); // uninstalls again
+    for delay in [0, 60, 250] {
+        host.kuke(&["init"]).ok();
+        host.load_busybox();
+        host.apply(&sleeper("c")).ok();
+        host.await_state("c", "Ready");
+        interrupt(&host, delay, &["uninstall", "--yes"]);
+        host.stop_daemon();
+        host.assert_untouched();
+        if mode == Mode::Daemon {
+            host.start_daemon();
+        }
+    }
+    host.finish();
     Ok(())
 }

@@ -2,24 +2,33 @@
 
 use std::time::Duration;
 
-use crate::cases_in_both_modes;
 use crate::command::eventually;
-use crate::host::{Host, Mode};
+use crate::host::{Host, LIMIT, Mode};
 use crate::manifest::{cell, container, shell, sleeper};
 use crate::runner::{Case, Verdict};
+use crate::{cases, cases_in_both_modes};
 
-pub const CASES: &[&[Case]] = &[cases_in_both_modes![
-    stop_start_restart_kill,
-    stop_grace_then_kill,
-    root_container_ends_the_cell,
-    sidecars_share_a_sandbox,
-    run_gives_the_exit_code,
-    run_detached,
-    exits_at_once,
-    delete_leaves_nothing,
-    host_network,
-    options_of_a_container,
-]];
+pub const CASES: &[&[Case]] = &[
+    cases![
+        restart_is_finished_wherever_it_is_cut,
+        deletion_that_was_cut_is_finished_by_apply,
+    ],
+    cases_in_both_modes![
+        stop_start_restart_kill,
+        restart_that_is_interrupted_in_its_grace,
+        start_leaves_alone_what_runs,
+        lost_host_files_are_written,
+        stop_grace_then_kill,
+        root_container_ends_the_cell,
+        sidecars_share_a_sandbox,
+        run_gives_the_exit_code,
+        run_detached,
+        exits_at_once,
+        delete_leaves_nothing,
+        host_network,
+        options_of_a_container,
+    ],
+];
 
 fn stop_start_restart_kill(mode: Mode) -> Verdict {
     let host = Host::new(mode);
@@ -52,6 +61,135 @@ fn stop_start_restart_kill(mode: Mode) -> Verdict {
     for verb in ["start", "stop", "restart", "kill"] {
         host.kuke(&[verb, "nothere"]).code(3).says(&["nothere"]);
         host.kuke(&[verb]).code(2);
+    }
+    host.finish();
+    Ok(())
+}
+
+/// How often a sleeper was started.
+fn starts(host: &Host, cell: &str) -> usize {
+    let log = host.kuke(&["log", cell, "--container", "main"]).ok().out;
+    log.lines().filter(|l| *l == "up").count()
+}
+
+/// A power cut after each step of a restart.
+fn restart_is_finished_wherever_it_is_cut() -> Verdict {
+    let host = Host::new(Mode::InProcess);
+    let mut cuts = 0;
+    for step in 1.. {
+        host.apply(&sleeper("c")).ok();
+        host.await_state("c", "Ready");
+        eventually(5.0, "it is up", || starts(&host, "c") == 1);
+        let old = host.container("c", "main");
+        let mut command = host.command(Mode::InProcess, &["restart", "c"]);
+        command.env("KUKEON_FAILPOINT", step.to_string());
+        let line = format!("kuke restart c, cut after step {step}");
+        let done = crate::command::Running::start(command, line, None).wait(LIMIT);
+        if done.code == 0 {
+            break;
+        }
+        cuts += 1;
+        assert_eq!(done.code, -6, "{}", done.show());
+        host.apply(&sleeper("c")).ok();
+        host.await_state("c", "Ready");
+        let new = host.container("c", "main");
+        assert_ne!(old["pid"], new["pid"], "cut after step {step}");
+        assert_ne!(old["startedAt"], new["startedAt"], "cut after step {step}");
+        assert_eq!(new["restartCount"].as_i64().unwrap_or(0), 0);
+        eventually(5.0, "it is up again", || starts(&host, "c") >= 2);
+        assert_eq!(starts(&host, "c"), 2, "cut after step {step}");
+        host.kuke(&["delete", "cell", "c"]).ok();
+    }
+    assert!(cuts >= 4, "a restart has more than {cuts} steps");
+    host.finish();
+    Ok(())
+}
+
+/// Told to end, not waited for: it is neither left stopped nor left running.
+fn restart_that_is_interrupted_in_its_grace(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    let script = "trap 'sleep 3; exit 0' TERM; echo up; while :; do sleep 0.1; done";
+    host.apply(&shell("slow", script, &["stopGraceSeconds: 20"]))
+        .ok();
+    host.await_state("slow", "Ready");
+    eventually(5.0, "it is up", || starts(&host, "slow") == 1);
+    let pid = host.container("slow", "main")["pid"].clone();
+    let mut restarting = host.start(&["restart", "slow"]);
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(restarting.alive(), "it waits for the grace");
+    restarting.signal(nix::sys::signal::Signal::SIGINT);
+    restarting.wait(LIMIT).code(130);
+    if mode == Mode::InProcess {
+        host.kuke(&["start", "slow"]).ok();
+    }
+    eventually(20.0, "it was started again", || {
+        let now = host.container("slow", "main");
+        now["state"] == "Ready" && now["pid"] != pid
+    });
+    eventually(5.0, "it is up again", || starts(&host, "slow") == 2);
+    host.kuke(&["kill", "slow"]).ok();
+    host.finish();
+    Ok(())
+}
+
+fn start_leaves_alone_what_runs(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    let containers = format!(
+        "{}{}",
+        container("echo up; sleep 1", &[]),
+        container("exec sleep 1000", &[]).replace("id: main", "id: helper")
+    );
+    host.apply(&cell("pair", &containers)).ok();
+    let helper = host.container("pair", "helper")["pid"].clone();
+    eventually(10.0, "the job is done", || {
+        host.container("pair", "main")["state"] == "Exited"
+    });
+    host.kuke(&["start", "pair"]).ok();
+    eventually(5.0, "the job runs again", || starts(&host, "pair") == 2);
+    assert_eq!(host.container("pair", "helper")["pid"], helper);
+    host.kuke(&["restart", "pair"]).ok();
+    eventually(5.0, "the job runs again", || starts(&host, "pair") == 3);
+    assert_ne!(host.container("pair", "helper")["pid"], helper);
+    host.finish();
+    Ok(())
+}
+
+/// The files of a cell that its containers bind are lost while it runs.
+fn lost_host_files_are_written(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    host.apply(&sleeper("c")).ok();
+    host.await_state("c", "Ready");
+    let dir = host.run_path.join("default/default/default/c");
+    for name in ["hosts", "hostname", "resolv.conf"] {
+        std::fs::remove_file(dir.join(name)).unwrap();
+    }
+    host.kuke(&["restart", "c"]).ok();
+    host.await_state("c", "Ready");
+    host.kuke(&["exec", "c", "--", "cat", "/etc/hosts"])
+        .ok()
+        .says(&["localhost", &host.address("c")]);
+    host.finish();
+    Ok(())
+}
+
+/// No daemon runs that would go on with it.
+fn deletion_that_was_cut_is_finished_by_apply() -> Verdict {
+    let host = Host::new(Mode::InProcess);
+    for step in 1..5 {
+        host.apply(&sleeper("c")).ok();
+        let pid = host.container("c", "main")["pid"].clone();
+        let mut command = host.command(Mode::InProcess, &["delete", "cell", "c"]);
+        command.env("KUKEON_FAILPOINT", step.to_string());
+        let line = format!("kuke delete cell c, cut after step {step}");
+        let done = crate::command::Running::start(command, line, None).wait(LIMIT);
+        assert_eq!(done.code, -6, "{}", done.show());
+        host.apply(&sleeper("c"))
+            .ok()
+            .says(&["Cell \"c\": created"]);
+        host.await_state("c", "Ready");
+        assert_ne!(host.container("c", "main")["pid"], pid);
+        assert_eq!(host.census().count("task"), 1);
+        host.kuke(&["delete", "cell", "c"]).ok();
     }
     host.finish();
     Ok(())
@@ -91,14 +229,17 @@ fn root_container_ends_the_cell(mode: Mode) -> Verdict {
         container("exec sleep 1000", &[]).replace("id: main", "id: helper")
     );
     host.apply(&cell("rooted", &containers)).ok();
-    if mode == Mode::Daemon {
-        eventually(20.0, "the cell is over", || {
-            host.state("rooted") == "Exited"
-        });
-        eventually(10.0, "the helper is stopped", || {
-            host.census().count("task") == 0
-        });
+    assert_eq!(host.census().count("task"), 2);
+    if mode == Mode::InProcess {
+        // Without a daemon whoever follows the cell brings it to its end.
+        host.kuke(&["log", "-f", "rooted"]).ok();
     }
+    eventually(20.0, "the cell is over", || {
+        host.state("rooted") == "Exited"
+    });
+    eventually(10.0, "the helper is stopped", || {
+        host.census().count("task") == 0
+    });
     host.finish();
     Ok(())
 }

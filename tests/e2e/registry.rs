@@ -24,6 +24,13 @@ pub const PASSWORD: &str = "correct-horse";
 /// Where it listens inside the host.
 pub const ADDRESS: &str = "127.0.0.1:5000";
 
+/// What a relay does when its budget is spent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spent {
+    BreakOff,
+    Stall,
+}
+
 /// A registry with basic authentication.
 pub struct Registry {
     child: Child,
@@ -110,6 +117,17 @@ impl Registry {
         layout
     }
 
+    /// Pushes an image with a layer of that many random bytes, which cannot be
+    /// compressed.
+    pub fn push_noise(&self, name: &str, bytes: u32) {
+        let dir = self.dir.join("noise").display().to_string();
+        let script = format!(
+            "mkdir -p {dir} && head -c {bytes} /dev/urandom > {dir}/noise && tar -C {dir} -cf {dir}.tar ."
+        );
+        system("sh", &["-c", &script]).ok();
+        self.push_layer(name, &fs::read(format!("{dir}.tar")).unwrap());
+    }
+
     fn copy(&self, layout: &image::Layout, name: &str) {
         let netns = format!("--net={}", self.netns.display());
         system(
@@ -148,6 +166,16 @@ impl Registry {
     /// A relay to it on another port that passes `budget` bytes of answers,
     /// then breaks every connection off. A negative budget is no limit.
     pub fn relay(&self, port: u16, budget: i64) -> Arc<AtomicI64> {
+        self.relay_then(port, budget, Spent::BreakOff)
+    }
+
+    /// As [`Registry::relay`], but with the budget spent nothing more comes
+    /// until it is raised.
+    pub fn slow_relay(&self, port: u16, budget: i64) -> Arc<AtomicI64> {
+        self.relay_then(port, budget, Spent::Stall)
+    }
+
+    fn relay_then(&self, port: u16, budget: i64, then: Spent) -> Arc<AtomicI64> {
         let left = Arc::new(AtomicI64::new(if budget < 0 { i64::MAX } else { budget }));
         let (netns, shared) = (self.netns.clone(), left.clone());
         let (ready, listening) = std::sync::mpsc::channel();
@@ -160,9 +188,9 @@ impl Registry {
                     continue;
                 };
                 let (up_from, up_to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                std::thread::spawn(move || pass(up_from, up_to, None));
+                std::thread::spawn(move || pass(up_from, up_to, None, then));
                 let budget = shared.clone();
-                std::thread::spawn(move || pass(server, client, Some(budget)));
+                std::thread::spawn(move || pass(server, client, Some(budget), then));
             }
         });
         listening.recv_timeout(Duration::from_secs(5)).unwrap();
@@ -182,13 +210,23 @@ fn join(netns: &Path) {
     setns(File::open(netns).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, budget: Option<Arc<AtomicI64>>) {
+fn pass(mut from: TcpStream, mut to: TcpStream, budget: Option<Arc<AtomicI64>>, then: Spent) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(n) = from.read(&mut buffer) {
         let spent = budget
             .as_ref()
             .is_some_and(|b| b.fetch_sub(n as i64, Ordering::Relaxed) < n as i64);
-        if n == 0 || spent || to.write_all(&buffer[..n]).is_err() {
+        if n == 0 || (spent && then == Spent::BreakOff) {
+            break;
+        }
+        while spent
+            && budget
+                .as_ref()
+                .is_some_and(|b| b.load(Ordering::Relaxed) <= 0)
+        {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if to.write_all(&buffer[..n]).is_err() {
             break;
         }
     }

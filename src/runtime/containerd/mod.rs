@@ -102,6 +102,16 @@ impl Runtime for Containerd {
         self.connection().await?.version().await
     }
 
+    async fn settle(&self) {
+        let connection = match &*self.link.lock().await {
+            Link::Up(connection) => connection.clone(),
+            Link::None | Link::Failed(..) => return,
+        };
+        connection.releases.close();
+        connection.releases.wait().await;
+        connection.releases.reopen();
+    }
+
     async fn namespaces(&self) -> Result<BTreeMap<String, Labels>> {
         namespaces::list(&self.connection().await?).await
     }

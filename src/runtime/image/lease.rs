@@ -119,11 +119,13 @@ impl Drop for Lease {
         let (store, id) = (self.store.unleased(), self.id.clone());
         // Without a runtime the process is ending; the expiry takes over.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
+            let releases = self.store.connection.releases.clone();
+            let release = async move {
                 if let Err(error) = delete(&store, &id, false).await {
                     tracing::warn!(%error, lease = id, "lease is left to expire");
                 }
-            });
+            };
+            releases.spawn_on(release, &runtime);
         }
     }
 }
