@@ -216,14 +216,16 @@ fn update_replaces_the_container(mode: Mode) -> Verdict {
 /// the server, all three are afterwards as they were.
 fn failed_change_is_undone(mode: Mode) -> Verdict {
     let host = Host::new(mode);
+    // `sleep` as process 1 is deaf to SIGTERM.
+    const QUICK: &[&str] = &["stopGraceSeconds: 1"];
     let serve = "echo serving; exec sleep 1000";
     let manifest = |server: &str| {
         let others = [("job", "echo once"), ("helper", "exec sleep 1000")];
         let others = others
-            .map(|(id, script)| container(script, &[]).replace("id: main", &format!("id: {id}")));
+            .map(|(id, script)| container(script, QUICK).replace("id: main", &format!("id: {id}")));
         cell("trio", &format!("{server}{}", others.concat()))
     };
-    host.apply(&manifest(&container(serve, &[]))).ok();
+    host.apply(&manifest(&container(serve, QUICK))).ok();
     let said = |id: &str, word: &str| {
         let log = host.kuke(&["log", "trio", "--container", id]).ok().out;
         log.matches(word).count()
@@ -235,10 +237,10 @@ fn failed_change_is_undone(mode: Mode) -> Verdict {
     let address = host.address("trio");
     let mut generation = host.get("cell", "trio")["metadata"]["generation"].as_i64();
     let crash = container("echo broken >&2; exit 3", &[]);
-    let nothing = container(serve, &[]).replace("/bin/sh", "/bin/nothing");
+    let nothing = container(serve, QUICK).replace("/bin/sh", "/bin/nothing");
     let added = format!(
         "{}{}",
-        container(serve, &[]),
+        container(serve, QUICK),
         crash.replace("id: main", "id: extra")
     );
     let host_network = container("exit 3", &["hostNetwork: true"]);
@@ -267,7 +269,9 @@ fn failed_change_is_undone(mode: Mode) -> Verdict {
             assert_eq!(host.address("trio"), address);
         }
         assert_eq!(host.census().count("task"), 2);
-        assert_eq!(host.census().count("container"), 3);
+        // The record of an ended container goes when its spec changes.
+        let records = host.census().count("container");
+        assert_eq!(records, if n < 3 { 3 } else { 2 });
     }
     host.kuke(&[
         "exec",

@@ -137,7 +137,7 @@ fn start_leaves_alone_what_runs(mode: Mode) -> Verdict {
     let containers = format!(
         "{}{}",
         container("echo up; sleep 1", &[]),
-        container("exec sleep 1000", &[]).replace("id: main", "id: helper")
+        container("exec sleep 1000", &["stopGraceSeconds: 1"]).replace("id: main", "id: helper")
     );
     host.apply(&cell("pair", &containers)).ok();
     let helper = host.container("pair", "helper")["pid"].clone();
