@@ -13,6 +13,7 @@ pub mod delivery;
 pub mod model;
 pub mod network;
 pub mod oci;
+pub mod registry;
 pub mod roles;
 pub mod runtime;
 pub mod scheme;

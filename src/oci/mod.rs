@@ -3,5 +3,6 @@
 
 pub mod digest;
 pub mod grammar;
+pub mod media;
 
 pub use digest::{Algorithm, Digest, Hasher};

@@ -1,5 +1,7 @@
 //! Failures of the containerd manager.
 
+use crate::registry::client;
+
 /// Result of the containerd manager.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -99,4 +101,18 @@ pub enum Error {
         /// What went wrong.
         cause: String,
     },
+}
+
+impl From<client::Error> for Error {
+    fn from(error: client::Error) -> Self {
+        match error {
+            client::Error::NotFound(image) => Error::ImageNotFound(image),
+            client::Error::Registry { host, cause } => Error::Registry { host, cause },
+            client::Error::Unauthorized { host, shown, cause } => Error::Unauthorized {
+                host,
+                image: shown,
+                cause,
+            },
+        }
+    }
 }

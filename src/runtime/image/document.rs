@@ -8,22 +8,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::digest;
 use super::platform::Platform;
 
-/// Largest document that is read into memory: registries refuse manifests
-/// above 4 MiB, configurations are smaller still.
-pub(crate) const MAX_DOCUMENT: u64 = 8 << 20;
+pub(crate) use crate::oci::media::{DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST};
+pub(crate) use crate::registry::client::MAX_DOCUMENT;
 
-/// OCI image manifest.
-pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// OCI image index.
-pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// OCI image configuration.
 pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// OCI layer, not compressed.
 pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-/// Docker image manifest.
-pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-/// Docker manifest list.
-pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// Whether the media type is an index or manifest list.
 pub(crate) fn is_index(media_type: &str) -> bool {

@@ -4,11 +4,9 @@
 //! (labels, chain ids, leases), so that they and kukeon see the same images.
 
 mod archive;
-mod auth;
 mod builtin;
 mod digest;
 mod document;
-mod http;
 mod lease;
 mod load;
 mod platform;
@@ -16,7 +14,6 @@ mod prune;
 mod pull;
 mod query;
 mod reference;
-mod registry;
 mod source;
 mod store;
 mod tree;
@@ -32,6 +29,7 @@ pub use reference::{is_internal, normalise};
 
 use super::{Connection, ImageDetail, ImageInfo, PruneReport, PullRequest, Result};
 use crate::model::ProgressSink;
+use crate::registry::client::{Access, Registry};
 
 /// Images of a namespace.
 pub(crate) async fn list(c: &Connection, namespace: &str) -> Result<Vec<ImageInfo>> {
@@ -71,7 +69,8 @@ pub(crate) async fn tags(
     if is_internal(&repository) {
         return Err(super::Error::ImageNotFound(repository));
     }
-    let tags = registry::Registry::new(&image, credentials).tags().await?;
+    let access = Access::with(credentials);
+    let tags = Registry::new(image.location(), access).tags().await?;
     Ok((repository, tags))
 }
 

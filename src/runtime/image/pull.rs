@@ -12,12 +12,12 @@ use super::document::{self, Descriptor};
 use super::lease::Lease;
 use super::platform::Platform;
 use super::reference::{Reference, is_internal};
-use super::registry::{Failure, Patience, Registry};
 use super::store::Store;
 use super::tree::{Choice, Tree, looks_like_index};
 use super::unpack::Unpacker;
 use super::writer::{PIECE, Writer};
 use crate::model::{Progress, ProgressSink};
+use crate::registry::client::{self, Access, Failure, Patience, Registry};
 use crate::runtime::{Connection, Error, PullRequest, Result};
 
 /// Layers fetched at once.
@@ -38,7 +38,8 @@ pub(crate) async fn pull(
         Some(platform) => Platform::parse(platform)?,
         None => Platform::host(),
     };
-    let registry = Arc::new(Registry::new(&image, &request.credentials));
+    let access = Access::with(&request.credentials);
+    let registry = Arc::new(Registry::new(image.location(), access));
     let lease = Lease::take(connection, &request.namespace, "pull").await?;
     let work = Pull {
         lease: &lease,
@@ -155,7 +156,7 @@ impl Pull<'_> {
             return Ok(());
         }
         let fetched = self.registry.config(&at.digest).await;
-        let fetched = fetched.map_err(|e| self.without_blob(&at.digest, e))?;
+        let fetched = fetched.map_err(|e| self.without_blob(&at.digest, e.into()))?;
         let what = format!("configuration of {}", self.name);
         digest::expect(&what, &at.digest, &fetched.bytes)?;
         store.put(&at.media_type, fetched.bytes).await?;
@@ -202,7 +203,8 @@ impl Pull<'_> {
     }
 
     fn malformed(&self, why: String) -> Error {
-        self.registry.broken(format!("image {}: {why}", self.name))
+        let why = format!("image {}: {why}", self.name);
+        self.registry.broken(why).into()
     }
 
     fn faulty(&self, error: Error) -> Error {
@@ -287,17 +289,17 @@ impl Fetch {
     }
 
     /// Takes in one answer. What came before it broke off is kept.
-    async fn copy(&self, writer: &mut Writer) -> Result<(), Failure> {
+    async fn copy(&self, writer: &mut Writer) -> Result<(), Failure<Error>> {
         let digest = &self.layer.digest;
         let from = writer.offset();
         self.report("downloading", from);
         let answer = self.registry.blob(digest, from).await;
         let (mut response, start) = answer.map_err(|failure| match failure {
-            Failure::Final(Error::ImageNotFound(image)) => Failure::Final(
-                self.registry
-                    .broken(format!("image {image}: blob {digest} is not there")),
-            ),
-            other => other,
+            Failure::Final(client::Error::NotFound(image)) => {
+                let cause = format!("image {image}: blob {digest} is not there");
+                Failure::Final(self.registry.broken(cause).into())
+            }
+            other => other.map(Error::from),
         })?;
         // A registry without ranges begins at the beginning.
         let mut skip = from - start;

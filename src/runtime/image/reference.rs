@@ -10,6 +10,7 @@
 use std::fmt;
 
 use crate::oci::grammar::{MAX_NAME, check_path, check_tag};
+use crate::registry::client::Location;
 use crate::runtime::{Error, Result};
 
 /// A normalised reference.
@@ -97,11 +98,12 @@ impl Reference {
             .unwrap_or("latest")
     }
 
-    /// Host that serves the registry: Docker Hub's is not the one in the name.
-    pub(crate) fn server(&self) -> &str {
-        match self.host.as_str() {
-            "docker.io" => "registry-1.docker.io",
-            host => host,
+    /// Where its registry is.
+    pub(crate) fn location(&self) -> Location {
+        Location {
+            host: self.host.clone(),
+            repository: self.path.clone(),
+            shown: self.to_string(),
         }
     }
 }

@@ -15,8 +15,9 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Where operators put certificates of private registries, by host.
 const CERTIFICATES: [&str; 2] = ["/etc/containerd/certs.d", "/etc/docker/certs.d"];
 
-/// An HTTP client; for TLS with the system's and the operator's certificates.
-pub(crate) fn client(https: bool, server: &str) -> Result<Client, String> {
+/// An HTTP client; for TLS with the system's and the operator's certificates,
+/// and those of `ca` (PEM).
+pub(crate) fn client(https: bool, server: &str, ca: &str) -> Result<Client, String> {
     // Whoever was first has set it: it is the same everywhere in the program.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
@@ -29,6 +30,11 @@ pub(crate) fn client(https: bool, server: &str) -> Result<Client, String> {
             let named = |e: &dyn fmt::Display| format!("{}: {e}", path.display());
             let pem = std::fs::read(&path).map_err(|e| named(&e))?;
             let extra = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| named(&e))?;
+            builder = builder.tls_certs_merge(extra);
+        }
+        if !ca.is_empty() {
+            let extra = reqwest::Certificate::from_pem_bundle(ca.as_bytes());
+            let extra = extra.map_err(|e| format!("certificate: {e}"))?;
             builder = builder.tls_certs_merge(extra);
         }
     } else {

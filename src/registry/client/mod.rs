@@ -1,5 +1,10 @@
 //! A registry, as far as pulling needs it (OCI distribution spec 1.1, "Pull").
 
+mod auth;
+mod error;
+mod http;
+mod location;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,57 +14,37 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RANGE};
 use reqwest::{Client, Response, StatusCode, Url};
 
-use super::auth::{self, Challenge, Login};
-use super::document::{self, MAX_DOCUMENT};
-use super::http::{certificates, chain, client, is_loopback, message, range_start, retry_after};
-use super::reference::Reference;
-use crate::model::RegistryCredential;
-use crate::runtime::{Error, Result};
+use crate::oci::media;
+
+use auth::{Challenge, Login};
+use http::{certificates, chain, client, is_loopback, message, range_start, retry_after};
+
+pub use error::{Error, Failure, Result};
+pub use location::{Access, Location};
+
+/// Largest document that is read into memory: registries refuse manifests
+/// above 4 MiB, configurations are smaller still.
+pub const MAX_DOCUMENT: u64 = 8 << 20;
 
 /// Attempts without any headway.
 const ATTEMPTS: u32 = 5;
-/// Why a request did not succeed.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// It may the next time.
-    Passing {
-        cause: String,
-        after: Option<Duration>,
-    },
-    /// It never will.
-    Final(Error),
-}
-
-impl Failure {
-    /// A failure that may pass.
-    pub(crate) fn passing(cause: impl Into<String>) -> Self {
-        Self::Passing {
-            cause: cause.into(),
-            after: None,
-        }
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Final(error)
-    }
-}
 
 /// A document from a registry.
-pub(crate) struct Fetched {
+pub struct Fetched {
     /// Its bytes.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// What the registry says it is.
-    pub(crate) media_type: String,
+    pub media_type: String,
     /// The digest the registry promises, where it does.
-    pub(crate) digest: Option<String>,
+    pub digest: Option<String>,
 }
 
 /// One repository of one registry.
-pub(crate) struct Registry {
-    image: Reference,
+pub struct Registry {
+    at: Location,
     login: Option<Login>,
+    ca: String,
+    plain_http: bool,
     /// What the registry wanted to see the last time.
     authorization: Mutex<Option<HeaderValue>>,
     https: AtomicBool,
@@ -70,21 +55,24 @@ pub(crate) struct Registry {
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry")
-            .field("image", &self.image)
+            .field("at", &self.at)
             .finish_non_exhaustive()
     }
 }
 
 impl Registry {
-    /// The registry of an image. Nothing is sent yet.
-    pub(crate) fn new(image: &Reference, credentials: &[RegistryCredential]) -> Self {
-        let server = image.server();
+    /// The registry at a place. Nothing is sent yet.
+    pub fn new(at: Location, access: Access) -> Self {
+        let server = at.server();
         // Plain HTTP never leaves this machine, and not where there is a
         // certificate for the host.
-        let plain = is_loopback(server) && certificates(server).is_empty();
+        let trusted = !access.ca.is_empty() || !certificates(server).is_empty();
+        let plain = access.plain_http || (is_loopback(server) && !trusted);
         Self {
-            image: image.clone(),
-            login: Login::find(credentials, image),
+            login: Login::find(&access.credentials, &at),
+            ca: access.ca,
+            plain_http: access.plain_http,
+            at,
             authorization: Mutex::default(),
             https: AtomicBool::new(!plain),
             plain: OnceLock::new(),
@@ -93,19 +81,19 @@ impl Registry {
     }
 
     /// A manifest or index by tag or digest.
-    pub(crate) async fn manifest(&self, object: &str) -> Result<Fetched> {
+    pub async fn manifest(&self, object: &str) -> Result<Fetched> {
         let accept = [
-            document::INDEX,
-            document::MANIFEST,
-            document::DOCKER_LIST,
-            document::DOCKER_MANIFEST,
+            media::INDEX,
+            media::MANIFEST,
+            media::DOCKER_LIST,
+            media::DOCKER_MANIFEST,
         ]
         .join(", ");
         self.document(&format!("manifests/{object}"), &accept).await
     }
 
     /// Tags of the repository, page by page (distribution-spec, "Listing Tags").
-    pub(crate) async fn tags(&self) -> Result<Vec<String>> {
+    pub async fn tags(&self) -> Result<Vec<String>> {
         /// Tags asked for at once; registries may give fewer or ignore it.
         const PAGE: usize = 500;
         let mut tags: Vec<String> = Vec::new();
@@ -132,7 +120,7 @@ impl Registry {
     }
 
     /// A blob that is a document.
-    pub(crate) async fn config(&self, digest: &str) -> Result<Fetched> {
+    pub async fn config(&self, digest: &str) -> Result<Fetched> {
         self.document(&format!("blobs/{digest}"), "*/*").await
     }
 
@@ -165,7 +153,7 @@ impl Registry {
 
     /// A blob from byte `from` on, if the registry can; the answer begins at the
     /// byte that is returned with it.
-    pub(crate) async fn blob(&self, digest: &str, from: u64) -> Result<(Response, u64), Failure> {
+    pub async fn blob(&self, digest: &str, from: u64) -> Result<(Response, u64), Failure> {
         let response = self.get(&format!("blobs/{digest}"), "*/*", from).await?;
         if response.status() != StatusCode::PARTIAL_CONTENT {
             return Ok((response, 0));
@@ -220,7 +208,7 @@ impl Registry {
         };
         Some(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Final(self.denied(cause)),
-            StatusCode::NOT_FOUND => Failure::Final(Error::ImageNotFound(self.image.to_string())),
+            StatusCode::NOT_FOUND => Failure::Final(Error::NotFound(self.at.shown.clone())),
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
                 Failure::Passing { cause, after }
             }
@@ -266,13 +254,13 @@ impl Registry {
         let local = url.host_str().is_some_and(is_loopback);
         let https = url.scheme() == "https";
         // A login must not travel in the clear.
-        let safe = https || (url.scheme() == "http" && local);
+        let safe = https || (url.scheme() == "http" && (local || self.plain_http));
         if !safe {
             return Err(self
                 .broken(format!("its token server {url} is not safe"))
                 .into());
         }
-        let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", self.image.path));
+        let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", self.at.repository));
         let mut request = self.client(https)?.get(url).query(&[("scope", &scope)]);
         if let Some(service) = service {
             request = request.query(&[("service", &service)]);
@@ -316,7 +304,7 @@ impl Registry {
 
     fn url(&self, https: bool, path: &str) -> Result<Url> {
         let scheme = if https { "https" } else { "http" };
-        let (server, repository) = (self.image.server(), &self.image.path);
+        let (server, repository) = (self.at.server(), &self.at.repository);
         let url = format!("{scheme}://{server}/v2/{repository}/{path}");
         Url::parse(&url).map_err(|e| self.broken(format!("{url}: {e}")))
     }
@@ -326,7 +314,8 @@ impl Registry {
         if let Some(client) = slot.get() {
             return Ok(client);
         }
-        let client = client(https, self.image.server()).map_err(|cause| self.broken(cause))?;
+        let client =
+            client(https, self.at.server(), &self.ca).map_err(|cause| self.broken(cause))?;
         Ok(slot.get_or_init(|| client))
     }
 
@@ -339,16 +328,16 @@ impl Registry {
 
     fn denied(&self, cause: String) -> Error {
         Error::Unauthorized {
-            host: self.image.host.clone(),
-            image: self.image.to_string(),
+            host: self.at.host.clone(),
+            shown: self.at.shown.clone(),
             cause,
         }
     }
 
     /// An error of the registry's own.
-    pub(crate) fn broken(&self, cause: String) -> Error {
+    pub fn broken(&self, cause: String) -> Error {
         Error::Registry {
-            host: self.image.host.clone(),
+            host: self.at.host.clone(),
             cause,
         }
     }
@@ -361,7 +350,7 @@ struct TagList {
 }
 
 /// How long to go on after failures.
-pub(crate) struct Patience {
+pub struct Patience {
     failures: u32,
     first: Duration,
 }
@@ -377,7 +366,7 @@ impl Default for Patience {
 
 impl Patience {
     /// Something got through.
-    pub(crate) fn renew(&mut self) {
+    pub fn renew(&mut self) {
         self.failures = 0;
     }
 
@@ -385,20 +374,24 @@ impl Patience {
     ///
     /// # Errors
     /// The failure itself, when it is final or was one too many.
-    pub(crate) async fn wait(&mut self, registry: &Registry, failure: Failure) -> Result<()> {
+    pub async fn wait<E: From<Error>>(
+        &mut self,
+        registry: &Registry,
+        failure: Failure<E>,
+    ) -> Result<(), E> {
         let (cause, after) = match failure {
             Failure::Final(error) => return Err(error),
             Failure::Passing { cause, after } => (cause, after),
         };
         self.failures += 1;
         if self.failures >= ATTEMPTS {
-            return Err(registry.broken(cause));
+            return Err(registry.broken(cause).into());
         }
         let base = self.first * (1 << (self.failures - 1));
         // Random enough to part clients that failed together.
         let jitter = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);
         let wait = after.unwrap_or(base + base * jitter / 512);
-        tracing::debug!(host = registry.image.host, cause, ?wait, "trying again");
+        tracing::debug!(host = registry.at.host, cause, ?wait, "trying again");
         tokio::time::sleep(wait).await;
         Ok(())
     }
@@ -413,27 +406,37 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    fn place(host: &str, repository: &str) -> Location {
+        Location {
+            host: host.into(),
+            repository: repository.into(),
+            shown: format!("{host}/{repository}"),
+        }
+    }
+
     #[test]
     fn plain_http_only_here() {
-        let registry = |image: &str| Registry::new(&Reference::parse(image).unwrap(), &[]);
+        let registry = |host: &str, repository: &str| {
+            Registry::new(place(host, repository), Access::default())
+        };
         let url = |r: &Registry| {
             r.url(r.https.load(Ordering::Relaxed), "manifests/1")
                 .unwrap()
                 .to_string()
         };
         assert_eq!(
-            url(&registry("localhost:5000/a/b")),
+            url(&registry("localhost:5000", "a/b")),
             "http://localhost:5000/v2/a/b/manifests/1"
         );
         assert_eq!(
-            url(&registry("nginx")),
+            url(&registry("docker.io", "library/nginx")),
             "https://registry-1.docker.io/v2/library/nginx/manifests/1"
         );
     }
 
     #[tokio::test]
     async fn patience_ends() {
-        let registry = Registry::new(&Reference::parse("h.io/x").unwrap(), &[]);
+        let registry = Registry::new(place("h.io", "x"), Access::default());
         let mut patience = Patience {
             failures: 0,
             first: Duration::ZERO,
@@ -454,7 +457,7 @@ mod tests {
             .wait(&registry, Failure::passing("down"))
             .await
             .unwrap();
-        let last = Failure::Final(Error::ImageNotFound("x".into()));
+        let last = Failure::Final(Error::NotFound("x".into()));
         assert!(patience.wait(&registry, last).await.is_err());
     }
 }

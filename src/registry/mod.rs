@@ -1,0 +1,3 @@
+//! The OCI registry, and the client of others.
+
+pub mod client;
