@@ -54,6 +54,8 @@ pub mod keys {
     pub const APPROVED_BY: &str = "delivery.kokumi.dev/approved-by";
     /// Managing Serving, on live objects.
     pub const SERVING: &str = "delivery.kokumi.dev/serving";
+    /// Its namespace, on live objects of this machine.
+    pub const NAMESPACE: &str = "delivery.kokumi.dev/namespace";
     /// Opt-in to adoption: `<namespace>/<recipe>`, or the bare Recipe name.
     pub const ALLOWED_RECIPE: &str = "delivery.kokumi.dev/allowed-recipe";
     /// Older spelling of [`ALLOWED_RECIPE`].

@@ -120,6 +120,8 @@ pub struct Resource {
     pub api_version: String,
     /// Kind.
     pub kind: String,
+    /// Cluster connection, for an object on a cluster.
+    pub cluster: String,
     /// Kubernetes namespace.
     pub namespace: String,
     /// Realm, for runtime kinds below it.

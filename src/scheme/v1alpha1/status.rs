@@ -88,10 +88,12 @@ pub(super) fn resource_to_model(resource: external::Resource) -> Resource {
         stack,
         cell,
         hash,
+        cluster,
     } = resource;
     Resource {
         api_version,
         kind,
+        cluster,
         namespace,
         realm,
         space,
@@ -106,6 +108,7 @@ pub(super) fn resource_to_external(resource: &Resource) -> external::Resource {
     let Resource {
         api_version,
         kind,
+        cluster,
         namespace,
         realm,
         space,
@@ -124,5 +127,6 @@ pub(super) fn resource_to_external(resource: &Resource) -> external::Resource {
         stack,
         cell,
         hash,
+        cluster,
     }
 }

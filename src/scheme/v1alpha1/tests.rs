@@ -349,6 +349,7 @@ fn resource() -> impl Strategy<Value = Resource> {
         .prop_map(|(api_version, kind, realm, name)| Resource {
             api_version,
             kind,
+            cluster: realm.clone(),
             realm,
             name,
             hash: "sha256:0".into(),
