@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod cli;
 pub mod client;
 pub mod controller;
+pub mod convert;
 pub mod daemon;
 pub mod delivery;
 pub mod model;

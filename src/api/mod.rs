@@ -13,7 +13,7 @@ pub mod yaml;
 pub use config::{Configuration, decode_config};
 pub use document::{Document, MAX_INPUT, Object, Release, V1beta1, decode, decode_each};
 pub use error::{Code, Error, Result};
-pub use problem::Problem;
+pub use problem::{Located, Problem};
 pub use selector::Selector;
 pub use suggest::closest;
 

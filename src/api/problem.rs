@@ -59,13 +59,32 @@ impl fmt::Display for Problem {
 }
 
 /// A problem with its place in a text.
-#[derive(Debug)]
-pub(super) struct Located {
-    pub(super) problem: Problem,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// What is wrong.
+    pub problem: Problem,
     /// None when it concerns the whole input.
-    pub(super) at: Option<Position>,
+    pub at: Option<Position>,
     /// `document 2 (Cell "web")`; empty when there is nothing to say.
-    pub(super) document: String,
+    pub document: String,
+}
+
+impl Located {
+    /// One line for people: document, place and problem, without the excerpt.
+    pub fn line(&self, source: &str) -> String {
+        let mut out = String::new();
+        if !self.document.is_empty() {
+            out.push_str(&tame(&self.document, WIDTH));
+            out.push_str(" at ");
+        }
+        out.push_str(source);
+        if let Some(at) = self.at {
+            out.push_str(&format!(":{}:{}", at.line, at.column));
+        }
+        out.push_str(": ");
+        out.push_str(&tame(&self.problem.to_string(), SENTENCE));
+        out
+    }
 }
 
 /// One error that lists every problem of an input, with the source lines; the

@@ -68,6 +68,8 @@ pub enum Verb {
     /// Work with images
     #[command(alias = "img")]
     Image(verbs::image::Image),
+    /// Translate manifests to and from Kubernetes and compose files
+    Convert(verbs::convert::Convert),
     /// Check daemon, host and state
     Status(verbs::status::Status),
     /// Show the versions of client, daemon and containerd
@@ -140,6 +142,7 @@ impl Verb {
                 (name, true) => Shape::changes(name),
                 (name, false) => Shape::looks(name),
             },
+            Verb::Convert(_) => Shape::looks("convert"),
             Verb::Status(_) => in_process(Shape::looks("status")),
             Verb::Version(_) => Shape::looks("version"),
             Verb::Daemon(_) => Shape::looks("daemon"),
@@ -163,6 +166,7 @@ impl Verb {
             Verb::Exec(verb) => verb.run(context).await,
             Verb::Log(verb) => verb.run(context).await,
             Verb::Image(verb) => verb.run(context).await,
+            Verb::Convert(verb) => verb.run(context).await,
             Verb::Status(verb) => verb.run(context).await,
             Verb::Version(verb) => verb.run(context).await,
             Verb::Daemon(verb) => verb.run(context).await,

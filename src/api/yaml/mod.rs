@@ -1,6 +1,7 @@
 //! The one place that reads and writes YAML.
 
 mod explain;
+pub mod located;
 mod tree;
 
 use serde::Serialize;

@@ -49,6 +49,8 @@ pub(in crate::api) struct Tree<'t> {
 pub(in crate::api) struct Node<'t> {
     pub(in crate::api) at: Position,
     pub(in crate::api) value: Value<'t>,
+    /// Number by which aliases refer to it; 0 when none can.
+    pub(in crate::api) anchor: usize,
 }
 
 #[derive(Debug)]
@@ -57,8 +59,8 @@ pub(in crate::api) enum Value<'t> {
     Scalar(Cow<'t, str>, bool),
     List(Vec<Node<'t>>),
     Map(Vec<(Node<'t>, Node<'t>)>),
-    /// Refers to an earlier value.
-    Alias,
+    /// Refers to an earlier value by its anchor.
+    Alias(usize),
 }
 
 /// All documents that are not blank, and the fault that ended the reading, if any.
@@ -122,7 +124,6 @@ fn indenting_tab(text: &str, message: &str, from: usize) -> Option<Position> {
 /// An open list or mapping.
 struct Open<'t> {
     node: Node<'t>,
-    anchor: usize,
     /// Nodes in the stream when it began.
     began: usize,
     /// Mapping: the key that waits for its value.
@@ -177,6 +178,7 @@ impl<'t> Reader<'t> {
                 let node = Node {
                     at,
                     value: Value::Scalar(text, style == ScalarStyle::Plain),
+                    anchor,
                 };
                 self.count(at, 1)?;
                 self.sizes.insert(anchor, 1);
@@ -193,7 +195,8 @@ impl<'t> Reader<'t> {
                 self.count(at, size)?;
                 self.put(Node {
                     at,
-                    value: Value::Alias,
+                    value: Value::Alias(anchor),
+                    anchor: 0,
                 })?;
             }
             Event::SequenceStart(_, anchor, _) => {
@@ -202,7 +205,7 @@ impl<'t> Reader<'t> {
             Event::MappingStart(_, anchor, _) => self.begin(at, Value::Map(Vec::new()), anchor)?,
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(done) = self.open.pop() {
-                    self.sizes.insert(done.anchor, self.nodes - done.began);
+                    self.sizes.insert(done.node.anchor, self.nodes - done.began);
                     self.put(done.node)?;
                 }
             }
@@ -218,8 +221,7 @@ impl<'t> Reader<'t> {
             return Err(budget(at, format!("nested deeper than {MAX_DEPTH} levels")));
         }
         self.open.push(Open {
-            node: Node { at, value },
-            anchor,
+            node: Node { at, value, anchor },
             began,
             key: None,
         });
@@ -248,7 +250,7 @@ impl<'t> Reader<'t> {
                 None => open.key = Some(node),
                 Some(key) => entries.push((key, node)),
             },
-            Value::Scalar(..) | Value::Alias => {}
+            Value::Scalar(..) | Value::Alias(_) => {}
         }
         Ok(())
     }
@@ -279,7 +281,7 @@ impl Node<'_> {
             }
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a mapping".to_owned(),
-            Value::Alias => "an alias".to_owned(),
+            Value::Alias(_) => "an alias".to_owned(),
         }
     }
 
@@ -391,7 +393,7 @@ impl Node<'_> {
                     path.truncate(length);
                 }
             }
-            Value::Scalar(..) | Value::Alias => {}
+            Value::Scalar(..) | Value::Alias(_) => {}
         }
         None
     }

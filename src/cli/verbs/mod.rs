@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod completion;
+pub mod convert;
 pub mod daemon;
 pub mod delete;
 pub mod exec;

@@ -1,0 +1,96 @@
+//! Kubernetes objects: written from our documents, and read back into them.
+
+mod container;
+mod names;
+mod network;
+mod pod;
+mod ports;
+mod read;
+mod realm;
+mod write;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::loss::{Error, Loss};
+use super::{Converted, Result, Source, stream};
+use crate::api::{self, Problem};
+use crate::model::AnyObject;
+use crate::{apply, scheme};
+
+pub use ports::{PORTS, Port, parse_ports, ports_text};
+pub use read::from_kubernetes;
+
+/// Renders documents as Kubernetes objects, in a stable order: Namespaces,
+/// Secrets, ServiceAccounts, NetworkPolicies, Services, then Jobs and
+/// Deployments, each by namespace and name. A Container must have been folded
+/// into its Cell (see [`apply::read`]).
+///
+/// # Errors
+/// [`Error::Lost`] with every field that has no equivalent.
+pub fn to_kubernetes(documents: &[AnyObject]) -> Result<Vec<Value>> {
+    let (objects, losses) = write::objects(documents);
+    match losses.is_empty() {
+        true => Ok(objects),
+        false => Err(Error::Lost(losses)),
+    }
+}
+
+/// Renders texts that hold our documents as a stream of Kubernetes objects.
+/// With `partial`, what has no equivalent is left out and told in the result.
+///
+/// # Errors
+/// Documents that are wrong; without `partial` also [`Error::Lost`].
+pub fn from_sources(sources: &[Source<'_>], partial: bool) -> Result<Converted> {
+    // Losses that one document has by itself are shown where they stand.
+    let mut placed: Vec<Loss> = Vec::new();
+    for (source, bytes) in sources {
+        api::decode_each(source, bytes, |document| {
+            let place = document.place().to_owned();
+            let object = scheme::decode(document).map_err(|error| error.problems)?;
+            let found = alone(&object);
+            match partial {
+                false if !found.is_empty() => Err(found),
+                _ => {
+                    placed.extend(found.into_iter().map(|p| Loss::of(&place, p)));
+                    Ok(())
+                }
+            }
+        })?;
+    }
+    let objects: Vec<AnyObject> = apply::read(sources)?.into_iter().map(|(_, o)| o).collect();
+    let (values, losses) = write::objects(&objects);
+    if !partial && !losses.is_empty() {
+        return Err(Error::Lost(losses));
+    }
+    // What was placed already is not told again.
+    let told: Vec<&Problem> = placed.iter().map(|loss| &loss.located.problem).collect();
+    let rest: Vec<Loss> = losses
+        .into_iter()
+        .filter(|loss| !told.contains(&&loss.located.problem))
+        .collect();
+    placed.extend(rest);
+    Ok(Converted {
+        text: stream(&values)?,
+        losses: placed,
+    })
+}
+
+/// Losses of a document that do not depend on the others.
+fn alone(object: &AnyObject) -> Vec<Problem> {
+    match object {
+        AnyObject::Container(document) => {
+            let mut losses = Vec::new();
+            container::write(&document.spec, "spec", 0, &mut losses);
+            losses
+        }
+        object => {
+            let (_, losses) = write::objects(std::slice::from_ref(object));
+            losses.into_iter().map(|l| l.located.problem).collect()
+        }
+    }
+}
+
+/// Key/value pairs as they stand in objects.
+type Labels = BTreeMap<String, String>;
