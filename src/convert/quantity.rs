@@ -44,7 +44,7 @@ fn milli(text: &str) -> Option<i128> {
     };
     let number = number.strip_prefix('+').unwrap_or(number);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() && fraction.is_empty() || fraction.len() > 12 || whole.len() > 18 {
+    if whole.is_empty() && fraction.is_empty() || fraction.len() > 12 || whole.len() > 20 {
         return None;
     }
     let digits: i128 = format!("{whole}{fraction}").parse().ok()?;

@@ -82,7 +82,7 @@ impl<'a> Fields<'a> {
     pub(super) fn int(&mut self, notes: &mut Notes, key: &'static str) -> Option<i64> {
         let path = self.sub(key);
         let value = self.take(key)?;
-        let number = value.text().and_then(|text| text.parse().ok());
+        let number = value.text().and_then(number);
         if number.is_none() {
             wrong(notes, &path, value, "a whole number");
         }
@@ -170,6 +170,15 @@ impl<'a> Fields<'a> {
                 problem.suggestion = format!("did you mean {word:?}?");
             }
         }
+    }
+}
+
+/// A whole number as the other tools read it: `0o17`, and `017` as well, is octal.
+fn number(text: &str) -> Option<i64> {
+    let octal = text.strip_prefix("0o").or_else(|| text.strip_prefix('0'));
+    match octal {
+        Some(digits) if !digits.is_empty() => i64::from_str_radix(digits, 8).ok(),
+        _ => text.parse().ok(),
     }
 }
 

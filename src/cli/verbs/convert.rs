@@ -37,7 +37,7 @@ pub struct Convert {
     /// File, directory, or - for standard input; may be repeated
     #[arg(long, short, value_name = "FILE|DIR|-")]
     file: Vec<String>,
-    /// The same
+    /// Files, as with -f
     #[arg(value_name = "FILE|DIR|-")]
     files: Vec<String>,
     /// Write to this file instead of standard output

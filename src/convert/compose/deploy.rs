@@ -1,5 +1,6 @@
 //! Limits and restarts of a service, written on it or below `deploy`.
 
+use super::super::kubernetes::ENDLESS;
 use super::super::loss::Notes;
 use super::super::quantity::compose_seconds;
 use super::super::walk::Fields;
@@ -103,7 +104,7 @@ fn restart(mut fields: Fields<'_>, spec: &mut ContainerSpec, notes: &mut Notes) 
     spec.restart_policy = match condition.as_str() {
         "none" => String::new(),
         "on-failure" => {
-            spec.restart_max_retries = Some(attempts.unwrap_or(i64::from(u32::MAX)));
+            spec.restart_max_retries = Some(attempts.unwrap_or(i64::from(ENDLESS)));
             "on-failure".to_owned()
         }
         "" | "any" => {

@@ -6,6 +6,8 @@ mod interpolate;
 mod mounts;
 mod ports;
 mod service;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};

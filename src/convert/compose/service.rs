@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::kubernetes::{PORTS, Port, ports_text};
+use super::super::kubernetes::{ENDLESS, PORTS, Port, ports_text};
 use super::super::loss::Notes;
 use super::super::quantity::compose_seconds;
 use super::super::walk::{Fields, list, strings, text, wrong};
@@ -265,9 +265,8 @@ fn environment(
     if let Some(value) = fields.take("environment") {
         let mut one = |name: &str, given: Option<String>| {
             // A name alone takes the value of the environment, if there is one.
-            match given.or_else(|| reader.variables.get(name).cloned()) {
-                Some(value) => set(name.to_owned(), value),
-                None => {}
+            if let Some(value) = given.or_else(|| reader.variables.get(name).cloned()) {
+                set(name.to_owned(), value);
             }
         };
         match &value.kind {
@@ -305,7 +304,7 @@ fn restart(fields: &mut Fields<'_>, spec: &mut ContainerSpec, notes: &mut Notes)
             spec.restart_policy = "on-failure".to_owned();
             // Without a number it is tried without end.
             spec.restart_max_retries = match limit {
-                "" => Some(i64::from(u32::MAX)),
+                "" => Some(i64::from(ENDLESS)),
                 limit => limit.parse().ok(),
             };
             if spec.restart_max_retries.is_none() {

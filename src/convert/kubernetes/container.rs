@@ -242,13 +242,13 @@ fn security_context(spec: &ContainerSpec, path: &str, losses: &mut Vec<Problem>)
         (Seccomp::Unconfined, false) => Some("Unconfined"),
         // Nothing filters a privileged container on either side.
         (Seccomp::Default | Seccomp::Unconfined, true) => None,
-        (Seccomp::Profile(_), _) => {
+        (Seccomp::Profile(_), privileged) => {
             losses.push(lost(
                 format!("{path}.securityOpts"),
                 "a seccomp profile is a file of this host",
                 "install it on the nodes and name it in the pod, or use the default profile",
             ));
-            None
+            (!privileged).then_some("RuntimeDefault")
         }
     };
     if let Some(seccomp) = seccomp {

@@ -7,6 +7,8 @@ mod pod;
 mod ports;
 mod read;
 mod realm;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::collections::BTreeMap;
@@ -19,6 +21,7 @@ use crate::api::{self, Problem};
 use crate::model::AnyObject;
 use crate::{apply, scheme};
 
+pub(super) use pod::ENDLESS;
 pub use ports::{PORTS, Port, parse_ports, ports_text};
 pub use read::from_kubernetes;
 

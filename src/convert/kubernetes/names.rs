@@ -48,10 +48,11 @@ pub(super) fn shortened(name: &str) -> String {
     format!("{}-{hash}", name[..LONGEST - 9].trim_end_matches('-'))
 }
 
-/// Losses for labels that Kubernetes refuses
+/// The labels that Kubernetes takes; the others are losses
 /// (apimachinery `IsQualifiedName`, `IsValidLabelValue`).
-pub(super) fn check_labels(labels: &Labels, losses: &mut Vec<Problem>) {
-    for (key, value) in labels {
+pub(super) fn labels(all: &Labels, losses: &mut Vec<Problem>) -> Labels {
+    let mut out = all.clone();
+    for (key, value) in all {
         let path = format!("metadata.labels.{key}");
         if !is_qualified(key) {
             let message = format!("the label key {key:?} is not one in Kubernetes");
@@ -60,22 +61,28 @@ pub(super) fn check_labels(labels: &Labels, losses: &mut Vec<Problem>) {
                 message,
                 "use [domain/]name with letters, digits, '-', '_' and '.', at most 63 characters in the name",
             ));
+            out.remove(key);
         } else if !(value.is_empty() || is_word(value)) {
             let message = format!("{value:?} is not a label value in Kubernetes");
             losses.push(lost(path, message, "use at most 63 letters, digits, '-', '_' and '.', or move it to metadata.annotations"));
+            out.remove(key);
         }
     }
+    out
 }
 
-/// Losses for annotations with keys that Kubernetes refuses.
-pub(super) fn check_annotations(annotations: &Labels, losses: &mut Vec<Problem>) {
-    for key in annotations.keys().filter(|key| !is_qualified(key)) {
+/// The annotations that Kubernetes takes; those with other keys are losses.
+pub(super) fn annotations(all: &Labels, losses: &mut Vec<Problem>) -> Labels {
+    let mut out = all.clone();
+    for key in all.keys().filter(|key| !is_qualified(key)) {
+        out.remove(key);
         losses.push(lost(
             format!("metadata.annotations.{key}"),
             format!("the annotation key {key:?} is not one in Kubernetes"),
             "use [domain/]name with letters, digits, '-', '_' and '.', at most 63 characters in the name",
         ));
     }
+    out
 }
 
 fn is_qualified(key: &str) -> bool {
@@ -125,7 +132,7 @@ mod tests {
 
     #[test]
     fn labels_that_kubernetes_refuses_are_losses() {
-        let labels: Labels = [
+        let all: Labels = [
             ("app.kubernetes.io/name", "web"),
             ("tier", ""),
             ("bad key", "x"),
@@ -136,7 +143,8 @@ mod tests {
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .into();
         let mut losses = Vec::new();
-        check_labels(&labels, &mut losses);
+        let kept = labels(&all, &mut losses);
+        assert_eq!(kept.len(), 2);
         let paths: Vec<&str> = losses.iter().map(|l| l.path.as_str()).collect();
         assert_eq!(
             paths,

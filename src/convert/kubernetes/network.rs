@@ -40,8 +40,8 @@ pub(super) fn space(space: &Space, losses: &mut Vec<Problem>) -> Value {
         spec,
         status: _,
     } = space;
-    names::check_labels(&meta.labels, losses);
-    names::check_annotations(&meta.annotations, losses);
+    let mut labels = names::labels(&meta.labels, losses);
+    let annotations = names::annotations(&meta.annotations, losses);
     if spec.cni_config_path.is_some() {
         losses.push(lost(
             "spec.cniConfigPath",
@@ -50,14 +50,13 @@ pub(super) fn space(space: &Space, losses: &mut Vec<Problem>) -> Value {
         ));
     }
     let selector: Labels = [(label::SPACE.to_owned(), at.space.to_string())].into();
-    let mut labels = meta.labels.clone();
     labels.insert(label::REALM.to_owned(), at.realm.to_string());
     labels.extend(selector.clone());
     let ingress = json!([neighbours(at.space.as_str())]);
     let name = names::shortened(&format!("space-{}", at.space));
     let mut policy = policy(name, at.realm.as_str(), &labels, &selector, &ingress);
-    if !meta.annotations.is_empty() {
-        policy["metadata"]["annotations"] = json!(meta.annotations);
+    if !annotations.is_empty() {
+        policy["metadata"]["annotations"] = json!(annotations);
     }
     policy
 }

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::loss::lost;
-use super::{Labels, PORTS, container, names};
+use super::{PORTS, container, names};
 use crate::api::Problem;
 use crate::model::{Cell, ContainerSpec, RestartPolicy, RunState};
 
@@ -12,6 +12,9 @@ use crate::model::{Cell, ContainerSpec, RestartPolicy, RunState};
 pub(super) const GRACE: u32 = 10;
 /// Restarts in a row of a container with `on-failure` that says nothing.
 pub(super) const RETRIES: u32 = 5;
+
+/// As many restarts as Kubernetes can count: without end.
+pub(in crate::convert) const ENDLESS: u32 = i32::MAX as u32;
 
 /// What becomes of a cell.
 enum Workload {
@@ -34,8 +37,9 @@ pub(super) fn write(cell: &Cell, losses: &mut Vec<Problem>) -> Value {
         spec,
         status: _,
     } = cell;
-    names::check_labels(&meta.labels, losses);
-    names::check_annotations(&meta.annotations, losses);
+    let mut labels = names::labels(&meta.labels, losses);
+    let mut annotations = names::annotations(&meta.annotations, losses);
+    annotations.remove(PORTS);
     if spec.auto_delete {
         losses.push(lost(
             "spec.autoDelete",
@@ -44,14 +48,7 @@ pub(super) fn write(cell: &Cell, losses: &mut Vec<Problem>) -> Value {
         ));
     }
     let own = names::owner(at);
-    let mut labels: Labels = meta.labels.clone();
     labels.extend(own.clone());
-    let annotations: Labels = meta
-        .annotations
-        .iter()
-        .filter(|(key, _)| *key != PORTS)
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
     let mut metadata = json!({
         "name": names::workload(at),
         "namespace": at.realm.as_str(),
@@ -94,7 +91,11 @@ pub(super) fn write(cell: &Cell, losses: &mut Vec<Problem>) -> Value {
 
 fn retries(container: &ContainerSpec) -> u32 {
     match container.restart_policy {
-        RestartPolicy::OnFailure => container.restart_max_retries.unwrap_or(RETRIES),
+        // `backoffLimit` is an int32; so many restarts are without end on both sides.
+        RestartPolicy::OnFailure => container
+            .restart_max_retries
+            .unwrap_or(RETRIES)
+            .min(ENDLESS),
         RestartPolicy::Never | RestartPolicy::Always => 0,
     }
 }

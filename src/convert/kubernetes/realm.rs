@@ -24,8 +24,8 @@ pub(super) fn write(realm: &Realm, losses: &mut Vec<Problem>) -> Vec<Value> {
         status: _,
     } = realm;
     let name = at.realm.as_str();
-    names::check_labels(&meta.labels, losses);
-    names::check_annotations(&meta.annotations, losses);
+    let mut labels = names::labels(&meta.labels, losses);
+    let annotations = names::annotations(&meta.annotations, losses);
     if name.starts_with("kube-") {
         losses.push(lost(
             "metadata.name",
@@ -41,15 +41,14 @@ pub(super) fn write(realm: &Realm, losses: &mut Vec<Problem>) -> Vec<Value> {
         ));
     }
     let own: Labels = [(label::REALM.to_owned(), name.to_owned())].into();
-    let mut labels = meta.labels.clone();
     labels.extend(own.clone());
     let mut namespace = json!({
         "apiVersion": "v1",
         "kind": "Namespace",
         "metadata": {"name": name, "labels": labels},
     });
-    if !meta.annotations.is_empty() {
-        namespace["metadata"]["annotations"] = json!(meta.annotations);
+    if !annotations.is_empty() {
+        namespace["metadata"]["annotations"] = json!(annotations);
     }
     let mut out = vec![namespace];
     let auths = logins(&spec.credentials, losses);

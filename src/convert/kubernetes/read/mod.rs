@@ -6,6 +6,8 @@ mod expand;
 mod meta;
 mod pod;
 mod service;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::super::loss::Notes;
 use super::super::super::quantity::bytes;
 use super::super::super::walk::Fields;
-use super::super::pod::{GRACE, RETRIES};
+use super::super::pod::{ENDLESS, GRACE, RETRIES};
 use super::config::{self, Config, Store};
 use super::container::{self, Whole};
 use super::meta::Metadata;
@@ -323,7 +323,7 @@ fn restarts(
         ("" | "Always", None) => ("always", None),
         ("Never", None) | ("Never" | "OnFailure", Some(0)) => ("", None),
         // A pod by itself is restarted without end.
-        ("OnFailure", None) => ("on-failure", Some(i64::from(u32::MAX))),
+        ("OnFailure", None) => ("on-failure", Some(i64::from(ENDLESS))),
         ("Never" | "OnFailure", Some(limit)) => ("on-failure", Some(limit)),
         (other, _) => {
             let message = format!("{other:?} is not a restart policy of a {kind}");
