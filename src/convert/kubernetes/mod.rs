@@ -15,11 +15,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::loss::{Error, Loss};
+use super::loss::{self, Error, Loss};
 use super::{Converted, Result, Source, stream};
 use crate::api::{self, Problem};
+use crate::apply;
 use crate::model::AnyObject;
-use crate::{apply, scheme};
+use crate::scheme::{self, Decoded};
 
 pub(super) use pod::ENDLESS;
 pub use ports::{PORTS, Port, parse_ports, ports_text};
@@ -62,7 +63,8 @@ pub fn from_sources(sources: &[Source<'_>], partial: bool) -> Result<Converted> 
             }
         })?;
     }
-    let objects: Vec<AnyObject> = apply::read(sources)?.into_iter().map(|(_, o)| o).collect();
+    let objects = apply::read_all(sources)?.runtime;
+    let objects: Vec<AnyObject> = objects.into_iter().map(|(_, o)| o).collect();
     let (values, losses) = write::objects(&objects);
     if !partial && !losses.is_empty() {
         return Err(Error::Lost(losses));
@@ -81,7 +83,15 @@ pub fn from_sources(sources: &[Source<'_>], partial: bool) -> Result<Converted> 
 }
 
 /// Losses of a document that do not depend on the others.
-fn alone(object: &AnyObject) -> Vec<Problem> {
+fn alone(object: &Decoded) -> Vec<Problem> {
+    let object = match object {
+        Decoded::Runtime(object) => object,
+        Decoded::Release(_) => {
+            let message = "objects of delivery do not run anything themselves";
+            let remedy = "convert the manifests that a Recipe names, or give it the target argocd";
+            return vec![loss::lost("kind", message, remedy)];
+        }
+    };
     match object {
         AnyObject::Container(document) => {
             let mut losses = Vec::new();
