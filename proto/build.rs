@@ -20,6 +20,9 @@ const PRINTED: &[&str] = &[
     "PruneImagesResponse",
     "DeleteImageResponse",
     "LogChunk",
+    "HistoryResponse",
+    "DiffResponse",
+    "ManifestResponse",
 ];
 
 /// Packages whose messages people write.

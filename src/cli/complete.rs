@@ -180,13 +180,18 @@ fn scope_of(kind: Kind, words: &[String]) -> v1::Scope {
         Kind::Space | Kind::Image => 1,
         Kind::Stack => 2,
         Kind::Cell | Kind::Container => 3,
+        // Releases live in namespaces, which the realm's flag names.
+        _ => 1,
     };
     let part = |at: usize, flag: &str| match at < level {
         true => typed_flag(words, flag).unwrap_or_else(|| "default".to_owned()),
         false => String::new(),
     };
     v1::Scope {
-        realm: part(0, "--realm"),
+        realm: typed_flag(words, "-n")
+            .or_else(|| typed_flag(words, "--namespace"))
+            .filter(|_| level > 0)
+            .unwrap_or_else(|| part(0, "--realm")),
         space: part(1, "--space"),
         stack: part(2, "--stack"),
         cell: match kind {

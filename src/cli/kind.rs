@@ -17,17 +17,38 @@ pub enum Kind {
     Container,
     /// An image of a realm.
     Image,
+    /// Intent of a release.
+    Recipe,
+    /// A rendered artifact.
+    Preparation,
+    /// What is active.
+    Serving,
+    /// Several Recipes together.
+    Menu,
+    /// A source registry.
+    Pantry,
+    /// The common part of Recipes.
+    RecipeTemplate,
+    /// Settings of releases.
+    Kitchen,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Realm,
         Kind::Space,
         Kind::Stack,
         Kind::Cell,
         Kind::Container,
         Kind::Image,
+        Kind::Recipe,
+        Kind::Preparation,
+        Kind::Serving,
+        Kind::Menu,
+        Kind::Pantry,
+        Kind::RecipeTemplate,
+        Kind::Kitchen,
     ];
 
     /// As manifests and the API write it.
@@ -39,6 +60,13 @@ impl Kind {
             Kind::Cell => "Cell",
             Kind::Container => "Container",
             Kind::Image => "Image",
+            Kind::Recipe => "Recipe",
+            Kind::Preparation => "Preparation",
+            Kind::Serving => "Serving",
+            Kind::Menu => "Menu",
+            Kind::Pantry => "Pantry",
+            Kind::RecipeTemplate => "RecipeTemplate",
+            Kind::Kitchen => "Kitchen",
         }
     }
 
@@ -51,7 +79,33 @@ impl Kind {
             Kind::Cell => &["cell", "cells", "ce"],
             Kind::Container => &["container", "containers", "co"],
             Kind::Image => &["image", "images", "img"],
+            Kind::Recipe => &["recipe", "recipes", "rc"],
+            Kind::Preparation => &["preparation", "preparations", "prep", "preps"],
+            Kind::Serving => &["serving", "servings", "sv"],
+            Kind::Menu => &["menu", "menus"],
+            Kind::Pantry => &["pantry", "pantries"],
+            Kind::RecipeTemplate => &["recipetemplate", "recipetemplates", "template", "templates"],
+            Kind::Kitchen => &["kitchen", "kitchens"],
         }
+    }
+
+    /// Whether it is a kind of releases: its objects live in namespaces.
+    pub fn is_release(self) -> bool {
+        matches!(
+            self,
+            Kind::Recipe
+                | Kind::Preparation
+                | Kind::Serving
+                | Kind::Menu
+                | Kind::Pantry
+                | Kind::RecipeTemplate
+                | Kind::Kitchen
+        )
+    }
+
+    /// The plural, lower case.
+    pub fn plural(self) -> &'static str {
+        self.names()[1]
     }
 
     /// The singular, lower case.

@@ -7,8 +7,14 @@ use crate::api::v1::Scope;
 /// Where an object lives.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ScopeFlags {
-    /// Realm
-    #[arg(long, value_name = "NAME", help_heading = "Scope")]
+    /// Realm; for releases their namespace, also --namespace or -n
+    #[arg(
+        long,
+        short = 'n',
+        alias = "namespace",
+        value_name = "NAME",
+        help_heading = "Scope"
+    )]
     pub realm: Option<String>,
     /// Space
     #[arg(long, value_name = "NAME", help_heading = "Scope")]

@@ -9,7 +9,7 @@ pub use remote::Remote;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-use crate::api::{Result, v1};
+use crate::api::{Code, Error, Result, v1};
 
 /// Progress and results of long work. Dropping it cancels the work at the next
 /// step boundary.
@@ -72,7 +72,40 @@ pub trait Kukeon: Send + Sync + 'static {
         &self,
         input: BoxStream<'static, Result<v1::LoadImageRequest>>,
     ) -> Result<EventStream>;
+    /// Activates a Preparation.
+    async fn promote(&self, _request: v1::PromoteRequest) -> Result<EventStream> {
+        Err(no_releases())
+    }
+    /// Asks the controller of a release object to do something.
+    async fn act(&self, _request: v1::ActRequest) -> Result<EventStream> {
+        Err(no_releases())
+    }
+    /// Revisions and activations of a Recipe.
+    async fn history(&self, _request: v1::HistoryRequest) -> Result<v1::HistoryResponse> {
+        Err(no_releases())
+    }
+    /// What two Preparations differ in.
+    async fn diff(&self, _request: v1::DiffRequest) -> Result<v1::DiffResponse> {
+        Err(no_releases())
+    }
+    /// Content of a Preparation.
+    async fn manifest(&self, _request: v1::ManifestRequest) -> Result<v1::ManifestResponse> {
+        Err(no_releases())
+    }
+    /// Waits until a release object is as wanted.
+    async fn wait_for(&self, _request: v1::WaitForRequest) -> Result<v1::ResourceResult> {
+        Err(no_releases())
+    }
     /// Waits until cancelled work has reached a consistent state. In-process
     /// callers do so before they end; a daemon lives on anyway.
     async fn settle(&self) {}
+}
+
+/// What a capability answers that does the runtime's part only.
+fn no_releases() -> Error {
+    Error::new(
+        Code::Unsupported,
+        "NoReleases",
+        "releases are not offered here",
+    )
 }

@@ -291,6 +291,29 @@ impl Kukeon for Remote {
     ) -> Result<BoxStream<'static, Result<v1::LogChunk>>> {
         self.stream(request, async |mut c, r| c.logs(r).await).await
     }
+    async fn promote(&self, request: v1::PromoteRequest) -> Result<EventStream> {
+        self.stream(request, async |mut c, r| c.promote(r).await)
+            .await
+    }
+    async fn act(&self, request: v1::ActRequest) -> Result<EventStream> {
+        self.stream(request, async |mut c, r| c.act(r).await).await
+    }
+    async fn history(&self, request: v1::HistoryRequest) -> Result<v1::HistoryResponse> {
+        self.unary(request, Some(SHORT), async |mut c, r| c.history(r).await)
+            .await
+    }
+    async fn diff(&self, request: v1::DiffRequest) -> Result<v1::DiffResponse> {
+        self.unary(request, Some(LONG), async |mut c, r| c.diff(r).await)
+            .await
+    }
+    async fn manifest(&self, request: v1::ManifestRequest) -> Result<v1::ManifestResponse> {
+        self.unary(request, Some(LONG), async |mut c, r| c.manifest(r).await)
+            .await
+    }
+    async fn wait_for(&self, request: v1::WaitForRequest) -> Result<v1::ResourceResult> {
+        self.unary(request, None, async |mut c, r| c.wait_for(r).await)
+            .await
+    }
     async fn list_tags(&self, request: v1::ListTagsRequest) -> Result<v1::ListTagsResponse> {
         self.unary(request, None, async |mut c, r| c.list_tags(r).await)
             .await

@@ -176,6 +176,16 @@ impl From<store::Error> for Error {
                 "StoreCorrupt",
                 "repair or remove that file; nothing else depends on its exact bytes",
             ),
+            E::Stale { .. } => (
+                Code::Conflict,
+                "Stale",
+                "look at it again, then repeat what is still wanted",
+            ),
+            E::Immutable { .. } => (
+                Code::Conflict,
+                "ImmutablePreparation",
+                "a change of its Recipe makes a new Preparation",
+            ),
             _ => (Code::Failed, "StoreFailed", ""),
         };
         Error::new(code, reason, message).hint(hint)

@@ -1,7 +1,6 @@
 //! `execute`: carries a plan out through the managers, step by step.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -22,6 +21,7 @@ use crate::network::SpaceNetwork;
 use crate::runtime::{
     self, ContainerRequest, HELLO_IMAGE, PullRequest, SandboxNamespaces, TaskRequest, container_id,
 };
+use crate::sys::failpoint::Failpoint;
 
 /// How long a killed task may take to be reported as ended.
 const KILL_WAIT: Duration = Duration::from_secs(10);
@@ -129,7 +129,7 @@ impl Controller {
             self.run_step(target, step, watch)
                 .await
                 .map_err(|error| (step, error.context(format!("{}: {step}", target.at))))?;
-            failpoint();
+            STEP.hit();
         }
         Ok(())
     }
@@ -451,19 +451,5 @@ pub(super) fn panicked(error: tokio::task::JoinError) -> Error {
     Error::failed("Panicked", format!("internal work failed: {error}"))
 }
 
-/// For crash tests: with `KUKEON_FAILPOINT=<k>` the process ends, as by a
-/// power cut, right after its k-th step.
-fn failpoint() {
-    static LEFT: AtomicI64 = AtomicI64::new(i64::MIN);
-    let mut left = LEFT.load(Ordering::Relaxed);
-    if left == i64::MIN {
-        left = std::env::var("KUKEON_FAILPOINT")
-            .ok()
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(i64::MAX);
-        LEFT.store(left, Ordering::Relaxed);
-    }
-    if left != i64::MAX && LEFT.fetch_sub(1, Ordering::Relaxed) <= 1 {
-        std::process::abort();
-    }
-}
+/// For crash tests: hit right after every step.
+static STEP: Failpoint = Failpoint::new("KUKEON_FAILPOINT");

@@ -23,6 +23,7 @@ use futures::future::BoxFuture;
 use crate::api::{Code, Error, Result};
 use crate::client::Kukeon;
 use crate::controller::Controller;
+use crate::delivery::Delivery;
 use crate::model::{Settings, SettingsError};
 
 /// Entry of `kukeond`; `argv` is with the program's name.
@@ -47,8 +48,10 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
 /// The same capability without a daemon: the controller in this process.
 pub fn in_process(settings: Settings) -> BoxFuture<'static, Result<Arc<dyn Kukeon>>> {
     Box::pin(async move {
-        let controller: Arc<dyn Kukeon> = Controller::open(settings).await?;
-        Ok(controller)
+        let run_path = settings.run_path.clone();
+        let controller = Controller::open(settings).await?;
+        let delivery: Arc<dyn Kukeon> = Delivery::open(controller, &run_path)?;
+        Ok(delivery)
     })
 }
 

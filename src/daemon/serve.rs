@@ -20,6 +20,7 @@ use crate::api::{Code, Error, Result};
 use crate::client::Kukeon;
 use crate::client::status::HEADER_LIST_SIZE;
 use crate::controller::Controller;
+use crate::delivery::Delivery;
 use crate::model::{LogLevel, Resolved};
 
 /// How long the calls in hand may take to end after the first signal.
@@ -96,8 +97,8 @@ async fn serve(resolved: &Resolved) -> Result<()> {
     let peers = Peers {
         group: socket.group,
     };
-    let working = controller.clone();
-    let mut serving = tokio::spawn(listen(controller, listener, peers, stop.clone()));
+    let working = Delivery::open(controller, &settings.run_path)?;
+    let mut serving = tokio::spawn(listen(working.clone(), listener, peers, stop.clone()));
     let watchdog = tokio::spawn(notify::watchdog());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -14,6 +14,7 @@ use crate::api::v1::kukeon_server;
 use crate::api::{Code, Error, Result as ApiResult, v1};
 use crate::client::Kukeon;
 use crate::client::status::{from_status, to_status};
+use crate::delivery::actor;
 
 /// The gRPC service.
 pub struct Service {
@@ -36,6 +37,11 @@ impl Service {
     fn looks<T>(&self, request: Request<T>) -> Result<(T, Arc<dyn Kukeon>), Status> {
         self.peers.check(&request)?;
         Ok((request.into_inner(), self.inner.clone()))
+    }
+
+    /// Who asks, for histories.
+    fn actor<T>(&self, request: &Request<T>) -> Result<String, Status> {
+        Ok(actor::of_user(self.peers.check(request)?.uid))
     }
 
     /// A call that changes something; `what` says on which object.
@@ -110,6 +116,8 @@ impl kukeon_server::Kukeon for Service {
     type LogsStream = Stream<v1::LogChunk>;
     type PullImageStream = Stream<v1::Event>;
     type LoadImageStream = Stream<v1::Event>;
+    type PromoteStream = Stream<v1::Event>;
+    type ActStream = Stream<v1::Event>;
 
     async fn version(&self, request: Request<v1::VersionRequest>) -> Answer<v1::VersionResponse> {
         let (message, inner) = self.looks(request)?;
@@ -142,8 +150,9 @@ impl kukeon_server::Kukeon for Service {
 
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Answer<Self::ApplyStream> {
         let what = |m: &v1::ApplyRequest| sources(&m.files);
+        let actor = self.actor(&request)?;
         let (message, inner) = self.changes("apply", request, what)?;
-        streamed(inner.apply(message)).await
+        streamed(actor::scope(actor, inner.apply(message))).await
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Answer<v1::GetResponse> {
@@ -203,6 +212,53 @@ impl kukeon_server::Kukeon for Service {
             .take_while(move |_| futures::future::ready(ended.is_cancelled()));
         let answers = answers.take_until(stop.cancelled_owned()).chain(last);
         Ok(Response::new(answers.boxed()))
+    }
+
+    async fn promote(&self, request: Request<v1::PromoteRequest>) -> Answer<Self::PromoteStream> {
+        let actor = self.actor(&request)?;
+        let what = |m: &v1::PromoteRequest| format!("{}/{} to {}", m.namespace, m.recipe, m.to);
+        let (message, inner) = self.changes("promote", request, what)?;
+        streamed(actor::scope(actor, inner.promote(message))).await
+    }
+
+    async fn act(&self, request: Request<v1::ActRequest>) -> Answer<Self::ActStream> {
+        let actor = self.actor(&request)?;
+        let what = |m: &v1::ActRequest| {
+            let action = m.action().as_str_name();
+            format!("{action} {} {}/{}", m.kind, m.namespace, m.name)
+        };
+        let (message, inner) = self.changes("act", request, what)?;
+        streamed(actor::scope(actor, inner.act(message))).await
+    }
+
+    async fn history(&self, request: Request<v1::HistoryRequest>) -> Answer<v1::HistoryResponse> {
+        let (message, inner) = self.looks(request)?;
+        unary(inner.history(message)).await
+    }
+
+    async fn diff(&self, request: Request<v1::DiffRequest>) -> Answer<v1::DiffResponse> {
+        let (message, inner) = self.looks(request)?;
+        unary(inner.diff(message)).await
+    }
+
+    async fn manifest(
+        &self,
+        request: Request<v1::ManifestRequest>,
+    ) -> Answer<v1::ManifestResponse> {
+        let (message, inner) = self.looks(request)?;
+        unary(inner.manifest(message)).await
+    }
+
+    async fn wait_for(&self, request: Request<v1::WaitForRequest>) -> Answer<v1::ResourceResult> {
+        let (message, inner) = self.looks(request)?;
+        let stop = self.stop.clone();
+        unary(async {
+            tokio::select! {
+                ended = inner.wait_for(message) => ended,
+                () = stop.cancelled() => Err(stopping()),
+            }
+        })
+        .await
     }
 
     async fn list_tags(

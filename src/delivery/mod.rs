@@ -1,12 +1,143 @@
 //! Releases: intent (Recipe), artifact (Preparation), activation (Serving) and
 //! the atomic rollout of several (Menu), on top of the runtime.
+//!
+//! [`Delivery`] is a `Kukeon` around another one: documents and requests of
+//! release kinds are its own, everything else goes through. It touches the host
+//! only through the inner one.
 
+pub mod actor;
+mod apply;
 pub mod artifact;
 pub mod canonical;
+mod changes;
+mod delete;
+mod external;
 pub mod failure;
+mod find;
+mod kukeon;
 pub mod patch;
 pub mod render;
 pub mod source;
+mod stream;
 pub mod target;
 
+use std::path::Path;
+use std::sync::{Arc, Weak};
+
+use tokio_util::task::TaskTracker;
+
 pub use failure::{Failure, Reason};
+
+use crate::api::{Code, Error, Result};
+use crate::client::Kukeon;
+use crate::model::delivery::{AnyRelease, ReleaseKind, ReleaseMeta, ReleaseRef};
+use crate::model::{Labels, Name};
+use crate::store::{self, ReleaseChange, Store};
+
+/// How often a change is tried again that somebody else came before.
+const RACES: usize = 16;
+
+/// The whole capability, releases included.
+pub struct Delivery {
+    me: Weak<Delivery>,
+    inner: Arc<dyn Kukeon>,
+    store: Store,
+    /// Work that goes on after its caller left.
+    tasks: TaskTracker,
+}
+
+impl Delivery {
+    /// Puts releases around a capability. Their objects are kept below the run
+    /// path; a transaction that was cut short is finished.
+    ///
+    /// # Errors
+    /// A run path that cannot be used.
+    pub fn open(inner: Arc<dyn Kukeon>, run_path: &Path) -> Result<Arc<Self>> {
+        let store = Store::open(run_path)?;
+        match store.recover_releases() {
+            // A file system that is mounted read-only can still be read.
+            Err(store::Error::ReadOnly { .. }) => {}
+            other => other?,
+        }
+        Ok(Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            inner,
+            store,
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// An object, or the error that it is not there.
+    fn get(&self, at: &ReleaseRef) -> Result<AnyRelease> {
+        self.store.release(at)?.ok_or_else(|| not_found(at))
+    }
+
+    /// An object of a known kind; none when it is not there.
+    fn read<T: TryFrom<AnyRelease>>(&self, at: &ReleaseRef) -> Result<Option<T>> {
+        let found = self.store.release(at)?;
+        // The kind is part of the reference, so the conversion cannot fail.
+        Ok(found.and_then(|object| T::try_from(object).ok()))
+    }
+
+    /// Objects of a known kind.
+    fn list<T: TryFrom<AnyRelease>>(
+        &self,
+        kind: ReleaseKind,
+        namespace: Option<&Name>,
+    ) -> Result<Vec<T>> {
+        let found = self.store.releases(kind, namespace)?;
+        Ok(found
+            .into_iter()
+            .filter_map(|object| T::try_from(object).ok())
+            .collect())
+    }
+
+    /// Reads, changes and saves until nobody came between. `change` gives what
+    /// is to be saved together, and an answer.
+    fn transact<T>(
+        &self,
+        mut change: impl FnMut() -> Result<(Vec<ReleaseChange>, T)>,
+    ) -> Result<T> {
+        let mut tries = 0;
+        loop {
+            let (changes, answer) = change()?;
+            match self.store.commit(changes) {
+                Ok(_) => return Ok(answer),
+                Err(store::Error::Stale { .. }) if tries < RACES => tries += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Namespace of a request; empty is `default`.
+fn namespace(text: &str) -> Result<Name> {
+    Ok(match text {
+        "" => "default".parse()?,
+        text => text.parse()?,
+    })
+}
+
+/// `RecipeNotFound` and its like.
+fn not_found(at: &ReleaseRef) -> Error {
+    Error::new(
+        Code::NotFound,
+        format!("{}NotFound", at.kind),
+        format!("{at} not found"),
+    )
+}
+
+/// What a new object is given.
+fn stamp_new(meta: &mut ReleaseMeta) {
+    meta.generation = 1;
+    meta.uid = uuid::Uuid::new_v4().to_string();
+    meta.created_at = Some(jiff::Timestamp::now());
+}
+
+/// Labels whose keys are not delivery's own.
+fn foreign(labels: &Labels) -> impl Iterator<Item = (&String, &String)> {
+    let prefix = crate::model::delivery::keys::PREFIX;
+    labels
+        .iter()
+        .filter(move |(key, _)| !key.starts_with(prefix))
+}

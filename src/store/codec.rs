@@ -4,12 +4,28 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::api::{v1beta1, yaml};
+use crate::api::{Release, v1beta1, yaml};
+use crate::model::delivery::{AnyRelease, ReleaseKind};
 use crate::model::{Cell, Name, Realm, Space, Stack};
 use crate::scheme::{self, Secrets};
 
 fn encode(document: &impl serde::Serialize) -> Result<String, String> {
     yaml::to_string(document).map_err(|e| e.to_string())
+}
+
+/// The plain parser: an error must not quote a line that may hold a password.
+fn parse<D: DeserializeOwned>(text: &str) -> Result<D, String> {
+    if text.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    serde_saphyr::from_str(text).map_err(|e| match e.location() {
+        Some(at) => format!(
+            "it cannot be read at line {}, column {}",
+            at.line(),
+            at.column()
+        ),
+        None => "it cannot be read".to_owned(),
+    })
 }
 
 fn decode<D: DeserializeOwned, M>(
@@ -18,15 +34,7 @@ fn decode<D: DeserializeOwned, M>(
     envelope: fn(&D) -> (&str, &str),
     to_model: fn(D) -> Result<M, scheme::Error>,
 ) -> Result<M, String> {
-    // The plain parser: an error must not quote a line that may hold a password.
-    let document: D = serde_saphyr::from_str(text).map_err(|e| match e.location() {
-        Some(at) => format!(
-            "it cannot be read at line {}, column {}",
-            at.line(),
-            at.column()
-        ),
-        None => "it cannot be read".to_owned(),
-    })?;
+    let document: D = parse(text)?;
     // A file cut short by a power failure may still be well-formed YAML.
     match envelope(&document) {
         (scheme::v1beta1::VERSION, found) if found == kind => {}
@@ -38,6 +46,33 @@ fn decode<D: DeserializeOwned, M>(
         }
     }
     to_model(document).map_err(|e| e.to_string())
+}
+
+/// Text of a release object, passwords included.
+pub(super) fn encode_release(object: &AnyRelease) -> Result<String, String> {
+    match scheme::release_to_external(object, Secrets::Keep) {
+        Release::Kitchen(o) => encode(&o),
+        Release::Pantry(o) => encode(&o),
+        Release::RecipeTemplate(o) => encode(&o),
+        Release::Recipe(o) => encode(&o),
+        Release::Preparation(o) => encode(&o),
+        Release::Serving(o) => encode(&o),
+        Release::Menu(o) => encode(&o),
+    }
+}
+
+/// A release object of a kind, from its text. Its envelope is checked by the scheme.
+pub(super) fn decode_release(kind: ReleaseKind, text: &str) -> Result<AnyRelease, String> {
+    let document = match kind {
+        ReleaseKind::Kitchen => Release::Kitchen(parse(text)?),
+        ReleaseKind::Pantry => Release::Pantry(parse(text)?),
+        ReleaseKind::RecipeTemplate => Release::RecipeTemplate(parse(text)?),
+        ReleaseKind::Recipe => Release::Recipe(parse(text)?),
+        ReleaseKind::Preparation => Release::Preparation(parse(text)?),
+        ReleaseKind::Serving => Release::Serving(parse(text)?),
+        ReleaseKind::Menu => Release::Menu(parse(text)?),
+    };
+    scheme::release_to_model(document).map_err(|e| e.to_string())
 }
 
 macro_rules! codec {

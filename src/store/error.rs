@@ -90,6 +90,20 @@ pub enum Error {
         /// The one above.
         parent: String,
     },
+    /// A release object was changed by somebody else since it was read.
+    #[error("{object} was changed or removed meanwhile")]
+    Stale {
+        /// The object.
+        object: String,
+    },
+    /// A part of a release object that never changes.
+    #[error("{object} is immutable: its {field} cannot be changed")]
+    Immutable {
+        /// The object.
+        object: String,
+        /// `spec`, `status` or `metadata`.
+        field: &'static str,
+    },
     /// A name that kukeon uses itself at this place.
     #[error("name {name:?} is reserved for kukeon's own files at this level")]
     Reserved {

@@ -4,6 +4,7 @@
 //! ```text
 //! <run path>/.instance.yaml                   settings that host objects are named by
 //! <run path>/.locks/<realm>.<space>.…         lock files, never unlinked while in use
+//! <run path>/.delivery/<namespace>/<kinds>/<name>.yaml   release objects; pantries 0600
 //! <run path>/run/                             sockets and pins; not the store's
 //! <run path>/<realm>/realm.yaml               0600: holds registry passwords
 //! …/<space>/{space.yaml,network.conflist}
@@ -20,6 +21,7 @@ mod codec;
 mod error;
 mod instance;
 mod lock;
+mod releases;
 mod remove;
 mod tree;
 
@@ -28,6 +30,7 @@ use std::sync::Arc;
 
 pub use error::{Error, Result};
 pub use lock::{LockGuard, LockMode};
+pub use releases::ReleaseChange;
 
 use crate::model::{CellRef, Name, ObjectRef};
 use crate::sys::beneath;

@@ -2,4 +2,5 @@
 //! nothing of kukeon's objects.
 
 pub mod beneath;
+pub mod failpoint;
 pub mod mounts;

@@ -3,6 +3,7 @@
 
 pub mod images;
 pub mod objects;
+mod releases;
 pub mod table;
 
 use std::cell::RefCell;

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Format, Out, table};
+use super::{Format, Out, releases, table};
 use crate::api::v1::Object;
 use crate::api::v1::object::Object as Any;
 use crate::api::v1beta1::{Cell, Container, Metadata, NetworkStatus, Realm, Space, Stack, Usage};
@@ -27,7 +27,7 @@ pub fn list(
             .iter()
             .try_for_each(|object| out.line(format_args!("{}/{}", kind.singular(), name(object)))),
         Format::Table | Format::Wide if objects.is_empty() => {
-            out.line(format_args!("No {}s found.", kind.singular()))
+            out.line(format_args!("No {} found.", kind.plural()))
         }
         Format::Table | Format::Wide => {
             let wide = format == Format::Wide;
@@ -90,6 +90,7 @@ fn header(kind: Kind, wide: bool) -> &'static [&'static str] {
         ],
         (Kind::Image, false) => &["NAME", "REALM", "SIZE", "AGE"],
         (Kind::Image, true) => &["NAME", "REALM", "SIZE", "AGE", "CREATED", "DIGEST"],
+        _ => releases::header(kind, wide),
     }
 }
 
@@ -100,6 +101,7 @@ fn row(object: &Object, wide: bool, now: Timestamp) -> Vec<String> {
         Some(Any::Stack(stack)) => stack_row(stack, now),
         Some(Any::Cell(cell)) => cell_row(cell, now),
         Some(Any::Container(container)) => container_row(container, now),
+        Some(release) => releases::row(release, now),
         None => Default::default(),
     };
     if wide {
@@ -109,7 +111,7 @@ fn row(object: &Object, wide: bool, now: Timestamp) -> Vec<String> {
 }
 
 /// The columns of a table, and what wide adds.
-type Columns = (Vec<String>, Vec<String>);
+pub(super) type Columns = (Vec<String>, Vec<String>);
 
 fn realm_row(realm: &Realm, now: Timestamp) -> Columns {
     let status = realm.status.clone().unwrap_or_default();
@@ -220,10 +222,12 @@ fn usage(usage: Option<&Usage>) -> [String; 2] {
 
 /// Name of an object of any kind.
 pub fn name(object: &Object) -> &str {
-    metadata(object).map_or("", |meta| &meta.name)
+    let release = || Some(releases::metadata(object.object.as_ref()?)?.name.as_str());
+    let runtime = metadata(object).map(|meta| meta.name.as_str());
+    runtime.or_else(release).unwrap_or_default()
 }
 
-/// Metadata of an object of any kind.
+/// Metadata of an object of the runtime.
 pub fn metadata(object: &Object) -> Option<&Metadata> {
     match object.object.as_ref()? {
         Any::Realm(realm) => realm.metadata.as_ref(),
@@ -231,6 +235,7 @@ pub fn metadata(object: &Object) -> Option<&Metadata> {
         Any::Stack(stack) => stack.metadata.as_ref(),
         Any::Cell(cell) => cell.metadata.as_ref(),
         Any::Container(container) => container.metadata.as_ref(),
+        _ => None,
     }
 }
 

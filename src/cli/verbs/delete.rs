@@ -48,7 +48,7 @@ pub struct Delete {
     /// Delete what lives in it first
     #[arg(long)]
     cascade: bool,
-    /// Accepted for compatibility: running cells are always stopped first
+    /// A recipe: although a menu has it; otherwise accepted for compatibility
     #[arg(long)]
     force: bool,
     /// What is missing is no error
@@ -108,7 +108,7 @@ impl Delete {
                 kind: kind.as_str().to_owned(),
                 name,
                 scope: Some(scope),
-                cascade: self.cascade,
+                cascade: self.cascade || (kind.is_release() && self.force),
                 ignore_not_found: self.ignore_not_found,
                 grace_seconds: self.grace.map(seconds),
                 ..Default::default()

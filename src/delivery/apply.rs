@@ -1,0 +1,273 @@
+//! `apply`: documents of releases become objects; documents of the runtime in
+//! the same stream go to the inner capability.
+
+use futures::StreamExt;
+
+use super::external::{failure_for, object, result_for, wanted};
+use super::stream::Emitter;
+use super::{Delivery, changes, foreign, stamp_new};
+use crate::api::v1::{self, event};
+use crate::api::{Code, Error, Result, v1beta1, yaml};
+use crate::apply::{self, Wanted};
+use crate::client::EventStream;
+use crate::model::AnyObject;
+use crate::model::delivery::{AnyRelease, ReleaseRef, keys};
+use crate::scheme::{self, Secrets};
+use crate::store::ReleaseChange;
+
+/// How one request is applied.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mode {
+    pub(super) dry_run: bool,
+    pub(super) create_only: bool,
+}
+
+/// What applying one object came to.
+#[derive(Debug)]
+pub(super) struct Applied {
+    pub(super) action: &'static str,
+    pub(super) changes: Vec<String>,
+    pub(super) object: AnyRelease,
+}
+
+impl Delivery {
+    /// Reads the whole request first; nothing is applied when a part is wrong.
+    /// The runtime's documents come first, since releases may refer to them.
+    pub(super) async fn apply_mixed(&self, request: v1::ApplyRequest) -> Result<EventStream> {
+        let Wanted { runtime, releases } = apply::read_all(&sources(&request.files))?;
+        if releases.is_empty() {
+            return self.inner.apply(request).await;
+        }
+        Ok(self.stream(|me, emit| async move {
+            me.apply_runtime(runtime, &request, &emit).await?;
+            me.apply_releases(releases, &request, &emit).await
+        }))
+    }
+
+    /// Hands the runtime's documents on, and their results back under the
+    /// numbers they had in the request.
+    async fn apply_runtime(
+        &self,
+        objects: Vec<(u32, AnyObject)>,
+        request: &v1::ApplyRequest,
+        emit: &Emitter,
+    ) -> Result<()> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let numbers: Vec<u32> = objects.iter().map(|(number, _)| *number).collect();
+        let texts: Result<Vec<String>> = objects.iter().map(|(_, o)| document(o)).collect();
+        let inner = v1::ApplyRequest {
+            files: vec![v1::ManifestFile {
+                source: "request".to_owned(),
+                text: texts?.join("---\n").into_bytes(),
+            }],
+            ..request.clone()
+        };
+        let mut events = self.inner.apply(inner).await?;
+        while let Some(told) = events.next().await {
+            let mut told = told?;
+            if let Some(event::Event::Result(result)) = &mut told.event
+                && let Some(number) = numbers.get(result.index as usize)
+            {
+                result.index = *number;
+            }
+            emit.event(told);
+        }
+        Ok(())
+    }
+
+    async fn apply_releases(
+        &self,
+        mut objects: Vec<(u32, AnyRelease)>,
+        request: &v1::ApplyRequest,
+        emit: &Emitter,
+    ) -> Result<()> {
+        let mode = Mode {
+            dry_run: request.dry_run,
+            create_only: request.create_only,
+        };
+        objects.sort_by_key(|(_, object)| object.kind());
+        for (index, release) in objects {
+            let at = release.at();
+            let mut told = match self.apply_release(release, mode) {
+                Ok(done) => v1::ResourceResult {
+                    changes: done.changes,
+                    object: Some(object(&done.object)),
+                    ..result_for(&at, done.action)
+                },
+                Err(error) => failure_for(&at, &error),
+            };
+            told.index = index;
+            emit.result(told);
+        }
+        Ok(())
+    }
+
+    /// Saves one object as it is wanted.
+    pub(super) fn apply_release(&self, release: AnyRelease, mode: Mode) -> Result<Applied> {
+        self.transact(|| {
+            let applied = self.merged(release.clone(), mode)?;
+            let changes = match mode.dry_run || applied.action == "unchanged" {
+                true => Vec::new(),
+                false => vec![ReleaseChange::Put(applied.object.clone())],
+            };
+            Ok((changes, applied))
+        })
+    }
+
+    /// The object as it will be, made of what is there and what is wanted.
+    fn merged(&self, mut new: AnyRelease, mode: Mode) -> Result<Applied> {
+        let at = new.at();
+        let Some(old) = self.store.release(&at)? else {
+            if matches!(new, AnyRelease::Preparation(_) | AnyRelease::Serving(_)) {
+                return Err(made_by_controllers(&at));
+            }
+            stamp_new(new.meta_mut());
+            return Ok(Applied {
+                action: "created",
+                changes: Vec::new(),
+                object: new,
+            });
+        };
+        if mode.create_only {
+            let hint = "choose another name, or change it with `kuke apply`";
+            return Err(Error::new(
+                Code::Conflict,
+                format!("{}Exists", at.kind),
+                format!("{at} already exists"),
+            )
+            .hint(hint));
+        }
+        if old.meta().deletion.is_some() {
+            return Err(Error::new(
+                Code::Conflict,
+                "BeingDeleted",
+                format!("{at} is being deleted"),
+            )
+            .hint("try again when it is gone"));
+        }
+        let object = over(&old, new, &at)?;
+        let (was, is) = (wanted(&old)?, wanted(&object)?);
+        let changes = changes::between(&was, &is);
+        let mut object = object;
+        if was.get("spec") != is.get("spec") {
+            object.meta_mut().generation += 1;
+        }
+        Ok(Applied {
+            action: match object == old {
+                true => "unchanged",
+                false => "updated",
+            },
+            changes,
+            object,
+        })
+    }
+}
+
+/// What is wanted, with what only controllers write taken from what is there.
+fn over(old: &AnyRelease, new: AnyRelease, at: &ReleaseRef) -> Result<AnyRelease> {
+    let (labels, annotations) = {
+        let meta = new.meta();
+        (meta.labels.clone(), meta.annotations.clone())
+    };
+    let mut object = old.clone();
+    let meta = object.meta_mut();
+    meta.labels = labels;
+    meta.annotations = annotations;
+    match (&mut object, new) {
+        (AnyRelease::Kitchen(now), AnyRelease::Kitchen(new)) => now.spec = new.spec,
+        (AnyRelease::RecipeTemplate(now), AnyRelease::RecipeTemplate(new)) => now.spec = new.spec,
+        (AnyRelease::Menu(now), AnyRelease::Menu(new)) => now.spec = new.spec,
+        (AnyRelease::Pantry(now), AnyRelease::Pantry(new)) => {
+            let kept = std::mem::take(&mut now.spec.password);
+            let same = now.spec.username == new.spec.username;
+            now.spec = new.spec;
+            // Answers hide the password: one that is not given stays.
+            if same && now.spec.password.is_empty() {
+                now.spec.password = kept;
+            }
+        }
+        (AnyRelease::Recipe(now), AnyRelease::Recipe(new)) => {
+            let edits = std::mem::take(&mut now.spec.edits);
+            now.spec = new.spec;
+            // Edits are written by editors: a manifest without any leaves them.
+            if now.spec.edits.is_empty() {
+                now.spec.edits = edits;
+            }
+        }
+        (AnyRelease::Preparation(now), AnyRelease::Preparation(new)) => {
+            if now.spec != new.spec {
+                return Err(Error::new(
+                    Code::Conflict,
+                    "ImmutablePreparation",
+                    format!("{at} is immutable: its spec cannot be changed"),
+                )
+                .hint("change its Recipe: that makes a new Preparation"));
+            }
+            if !foreign(&old.meta().labels).eq(foreign(&now.meta.labels))
+                || !foreign(&old.meta().annotations).eq(foreign(&now.meta.annotations))
+            {
+                return Err(Error::new(
+                    Code::Conflict,
+                    "ImmutablePreparation",
+                    format!(
+                        "{at}: only labels and annotations of {} can change",
+                        keys::PREFIX
+                    ),
+                ));
+            }
+        }
+        (AnyRelease::Serving(now), AnyRelease::Serving(new)) if now.spec != new.spec => {
+            return Err(made_by_controllers(at));
+        }
+        // The kind is part of the reference.
+        _ => {}
+    }
+    Ok(object)
+}
+
+fn made_by_controllers(at: &ReleaseRef) -> Error {
+    let hint = "apply a Recipe; `kuke promote` and `kuke rollback` choose what is active";
+    Error::new(
+        Code::Conflict,
+        "ManagedObject",
+        format!("{at} is written by kukeon itself"),
+    )
+    .hint(hint)
+}
+
+/// The files of a request as they are read.
+pub(super) fn sources(files: &[v1::ManifestFile]) -> Vec<apply::Source<'_>> {
+    files
+        .iter()
+        .map(|file| (file.source.as_str(), file.text.as_slice()))
+        .collect()
+}
+
+/// A runtime object as the document it came from.
+pub(super) fn document(object: &AnyObject) -> Result<String> {
+    match object {
+        AnyObject::Realm(o) => yaml::to_string(&scheme::realm_to_external(o, Secrets::Keep)),
+        AnyObject::Space(o) => yaml::to_string(&scheme::space_to_external(o)),
+        AnyObject::Stack(o) => yaml::to_string(&scheme::stack_to_external(o)),
+        AnyObject::Cell(o) => yaml::to_string(&scheme::cell_to_external(o)),
+        AnyObject::Container(c) => {
+            let mut spec = scheme::container_spec_to_external(&c.spec);
+            spec.realm_id = c.at.realm.to_string();
+            spec.space_id = c.at.space.to_string();
+            spec.stack_id = c.at.stack.to_string();
+            spec.cell_id = c.at.cell.to_string();
+            yaml::to_string(&v1beta1::Container {
+                api_version: scheme::v1beta1::VERSION.to_owned(),
+                kind: "Container".to_owned(),
+                metadata: Some(v1beta1::Metadata {
+                    name: c.spec.id.to_string(),
+                    ..Default::default()
+                }),
+                spec: Some(spec),
+                status: None,
+            })
+        }
+    }
+}

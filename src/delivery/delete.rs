@@ -1,0 +1,230 @@
+//! `delete` (delivery spec, section 10): what is still needed is not deleted.
+
+use futures::StreamExt;
+
+use super::apply::{document, sources};
+use super::external::{failure_for, result_for};
+use super::stream::Emitter;
+use super::{Delivery, namespace};
+use crate::api::{Code, Error, Result, v1};
+use crate::apply::{self, Wanted};
+use crate::client::EventStream;
+use crate::model::delivery::{
+    Destination, Menu, Preparation, Recipe, RecipeTemplate, ReleaseKind, ReleaseRef, Serving,
+    SourceFrom,
+};
+use crate::store::ReleaseChange;
+
+impl Delivery {
+    pub(super) async fn delete_mixed(&self, request: v1::DeleteRequest) -> Result<EventStream> {
+        if let Ok(kind) = request.kind.parse::<ReleaseKind>() {
+            let scope = request.scope.clone().unwrap_or_default();
+            let at = ReleaseRef::new(kind, &namespace(&scope.realm)?, &request.name.parse()?);
+            return Ok(self.stream(|me, emit| async move {
+                me.delete_releases(vec![at], &request, &emit).await;
+                Ok(())
+            }));
+        }
+        if !request.kind.is_empty() {
+            return self.inner.delete(request).await;
+        }
+        let Wanted {
+            runtime,
+            mut releases,
+        } = apply::read_all(&sources(&request.files))?;
+        if releases.is_empty() {
+            return self.inner.delete(request).await;
+        }
+        // What others need goes last.
+        releases.sort_by_key(|(_, object)| std::cmp::Reverse(object.kind()));
+        let texts: Result<Vec<String>> = runtime.iter().map(|(_, o)| document(o)).collect();
+        let texts = texts?;
+        Ok(self.stream(|me, emit| async move {
+            let refs = releases.iter().map(|(_, object)| object.at()).collect();
+            me.delete_releases(refs, &request, &emit).await;
+            if texts.is_empty() {
+                return Ok(());
+            }
+            let rest = v1::DeleteRequest {
+                files: vec![v1::ManifestFile {
+                    source: "request".to_owned(),
+                    text: texts.join("---\n").into_bytes(),
+                }],
+                ..request
+            };
+            let mut events = me.inner.delete(rest).await?;
+            while let Some(told) = events.next().await {
+                emit.event(told?);
+            }
+            Ok(())
+        }))
+    }
+
+    async fn delete_releases(
+        &self,
+        refs: Vec<ReleaseRef>,
+        request: &v1::DeleteRequest,
+        emit: &Emitter,
+    ) {
+        for at in refs {
+            let told = match self.delete_release(&at, request.cascade).await {
+                Ok(()) => result_for(&at, "deleted"),
+                Err(error) if error.code == Code::NotFound && request.ignore_not_found => {
+                    result_for(&at, "not found")
+                }
+                Err(error) => failure_for(&at, &error),
+            };
+            emit.result(told);
+        }
+    }
+
+    /// Deletes one object. `force` takes a Recipe out although a Menu has it.
+    async fn delete_release(&self, at: &ReleaseRef, force: bool) -> Result<()> {
+        self.get(at)?;
+        match at.kind {
+            ReleaseKind::Kitchen => self.remove(at),
+            ReleaseKind::Pantry => {
+                self.refuse_used(at, |recipe| uses_pantry(recipe, at))?;
+                self.remove(at)
+            }
+            ReleaseKind::RecipeTemplate => {
+                self.refuse_used(at, |recipe| recipe.spec.template.as_ref() == Some(&at.name))?;
+                self.remove(at)
+            }
+            ReleaseKind::Preparation => self.delete_preparation(at),
+            ReleaseKind::Menu => self.delete_menu(at),
+            ReleaseKind::Recipe => self.delete_recipe(at, force),
+            ReleaseKind::Serving => self.remove(at),
+        }
+    }
+
+    fn remove(&self, at: &ReleaseRef) -> Result<()> {
+        self.transact(|| {
+            let version = self.get(at)?.meta().resource_version;
+            Ok((vec![ReleaseChange::Remove(at.clone(), version)], ()))
+        })
+    }
+
+    /// Refuses while a Recipe of the same namespace refers to the object.
+    fn refuse_used(&self, at: &ReleaseRef, uses: impl Fn(&Recipe) -> bool) -> Result<()> {
+        let recipes: Vec<Recipe> = self.list(ReleaseKind::Recipe, Some(&at.namespace))?;
+        let mut users: Vec<String> = recipes
+            .iter()
+            .filter(|recipe| uses(recipe))
+            .map(|recipe| format!("recipe {}", recipe.meta.name))
+            .collect();
+        if at.kind == ReleaseKind::Pantry {
+            let templates: Vec<RecipeTemplate> =
+                self.list(ReleaseKind::RecipeTemplate, Some(&at.namespace))?;
+            let using = templates
+                .iter()
+                .filter(|t| matches!(&t.spec.source.from, SourceFrom::Pantry(n) if *n == at.name));
+            users.extend(using.map(|t| format!("template {}", t.meta.name)));
+        }
+        if users.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::Conflict,
+            "StillReferenced",
+            format!("{at} is needed by {}", users.join(", ")),
+        )
+        .hint("change or delete those first"))
+    }
+
+    /// Refused while active, previous, latest or pinned by a Menu (section 6).
+    fn delete_preparation(&self, at: &ReleaseRef) -> Result<()> {
+        self.transact(|| {
+            let Some(preparation) = self.read::<Preparation>(at)? else {
+                return Err(super::not_found(at));
+            };
+            let recipe_at =
+                ReleaseRef::new(ReleaseKind::Recipe, &at.namespace, &preparation.spec.recipe);
+            let serving_at = ReleaseRef::new(
+                ReleaseKind::Serving,
+                &at.namespace,
+                &preparation.spec.recipe,
+            );
+            let refuse = |what: &str| {
+                let message = format!("{at} is {what}");
+                Err(Error::new(Code::Conflict, "PreparationInUse", message)
+                    .hint("promote another one first"))
+            };
+            let is = |name: Option<&crate::model::Name>| name == Some(&at.name);
+            if let Some(recipe) = self.read::<Recipe>(&recipe_at)?
+                && is(recipe.status.latest_preparation.as_ref())
+            {
+                return refuse("the latest of its recipe");
+            }
+            if let Some(serving) = self.read::<Serving>(&serving_at)? {
+                if serving.spec.preparation == at.name
+                    || is(serving.status.observed_preparation.as_ref())
+                {
+                    return refuse("active");
+                }
+                if is(serving.status.previous_preparation.as_ref()) {
+                    return refuse("what a rollback goes back to");
+                }
+            }
+            for menu in self.list::<Menu>(ReleaseKind::Menu, Some(&at.namespace))? {
+                let digest = &preparation.spec.artifact.digest;
+                let pins = menu.spec.recipes.iter().any(|member| {
+                    let pin = member.preparation.as_deref();
+                    pin == Some(at.name.as_str()) || pin == Some(digest.as_str())
+                });
+                if pins {
+                    return refuse(&format!("pinned by menu {}", menu.meta.name));
+                }
+            }
+            let version = preparation.meta.resource_version;
+            Ok((vec![ReleaseChange::Remove(at.clone(), version)], ()))
+        })
+    }
+
+    /// With its Preparations; their artifacts stay.
+    fn delete_recipe(&self, at: &ReleaseRef, force: bool) -> Result<()> {
+        self.transact(|| {
+            let menus: Vec<Menu> = self.list(ReleaseKind::Menu, Some(&at.namespace))?;
+            let menu = menus.iter().find(|menu| {
+                menu.spec
+                    .recipes
+                    .iter()
+                    .any(|member| member.name == at.name)
+            });
+            if let Some(menu) = menu.filter(|_| !force) {
+                let message = format!("{at} is a member of menu {}", menu.meta.name);
+                return Err(Error::new(Code::Conflict, "RecipeInMenu", message)
+                    .hint("take it out of the Menu, or add --force"));
+            }
+            let version = self.get(at)?.meta().resource_version;
+            let mut changes = vec![ReleaseChange::Remove(at.clone(), version)];
+            let made: Vec<Preparation> =
+                self.list(ReleaseKind::Preparation, Some(&at.namespace))?;
+            let own = made.iter().filter(|made| made.spec.recipe == at.name);
+            changes.extend(own.map(|p| ReleaseChange::Remove(p.at(), p.meta.resource_version)));
+            Ok((changes, ()))
+        })
+    }
+
+    /// Members are left as they are; refused mid-run.
+    fn delete_menu(&self, at: &ReleaseRef) -> Result<()> {
+        self.transact(|| {
+            let Some(menu) = self.read::<Menu>(at)? else {
+                return Err(super::not_found(at));
+            };
+            if let Some(run) = &menu.status.current_run {
+                let message = format!("{at} is in run {run}");
+                return Err(Error::new(Code::Conflict, "MenuRunning", message)
+                    .hint("wait for its end, or `kuke menu abort`"));
+            }
+            let version = menu.meta.resource_version;
+            Ok((vec![ReleaseChange::Remove(at.clone(), version)], ()))
+        })
+    }
+}
+
+fn uses_pantry(recipe: &Recipe, at: &ReleaseRef) -> bool {
+    let source = recipe.spec.source.as_ref().map(|source| &source.from);
+    matches!(source, Some(SourceFrom::Pantry(name)) if *name == at.name)
+        || matches!(&recipe.spec.destination, Some(Destination::Pantry(name)) if *name == at.name)
+}

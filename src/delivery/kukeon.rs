@@ -1,0 +1,111 @@
+//! `Kukeon`, with releases: each call is a few lines; the work is in the files beside.
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use super::Delivery;
+use crate::api::{Result, v1};
+use crate::client::{EventStream, Kukeon};
+
+#[async_trait]
+impl Kukeon for Delivery {
+    async fn version(&self, request: v1::VersionRequest) -> Result<v1::VersionResponse> {
+        self.inner.version(request).await
+    }
+
+    async fn status(&self, request: v1::StatusRequest) -> Result<v1::StatusResponse> {
+        self.inner.status(request).await
+    }
+
+    async fn init(&self, request: v1::InitRequest) -> Result<EventStream> {
+        self.inner.init(request).await
+    }
+
+    async fn uninstall(&self, request: v1::UninstallRequest) -> Result<EventStream> {
+        self.inner.uninstall(request).await
+    }
+
+    async fn apply(&self, request: v1::ApplyRequest) -> Result<EventStream> {
+        self.apply_mixed(request).await
+    }
+
+    async fn get(&self, request: v1::GetRequest) -> Result<v1::GetResponse> {
+        match request.kind.parse() {
+            Ok(kind) => self.find(kind, &request),
+            Err(()) => self.inner.get(request).await,
+        }
+    }
+
+    async fn delete(&self, request: v1::DeleteRequest) -> Result<EventStream> {
+        self.delete_mixed(request).await
+    }
+
+    async fn transition(&self, request: v1::TransitionRequest) -> Result<EventStream> {
+        self.inner.transition(request).await
+    }
+
+    async fn wait(&self, request: v1::WaitRequest) -> Result<v1::WaitResponse> {
+        self.inner.wait(request).await
+    }
+
+    async fn exec(
+        &self,
+        input: BoxStream<'static, Result<v1::ExecInput>>,
+    ) -> Result<BoxStream<'static, Result<v1::ExecOutput>>> {
+        self.inner.exec(input).await
+    }
+
+    async fn logs(
+        &self,
+        request: v1::LogsRequest,
+    ) -> Result<BoxStream<'static, Result<v1::LogChunk>>> {
+        self.inner.logs(request).await
+    }
+
+    async fn list_tags(&self, request: v1::ListTagsRequest) -> Result<v1::ListTagsResponse> {
+        self.inner.list_tags(request).await
+    }
+
+    async fn list_images(&self, request: v1::ListImagesRequest) -> Result<v1::ListImagesResponse> {
+        self.inner.list_images(request).await
+    }
+
+    async fn inspect_image(
+        &self,
+        request: v1::InspectImageRequest,
+    ) -> Result<v1::InspectImageResponse> {
+        self.inner.inspect_image(request).await
+    }
+
+    async fn delete_image(
+        &self,
+        request: v1::DeleteImageRequest,
+    ) -> Result<v1::DeleteImageResponse> {
+        self.inner.delete_image(request).await
+    }
+
+    async fn prune_images(
+        &self,
+        request: v1::PruneImagesRequest,
+    ) -> Result<v1::PruneImagesResponse> {
+        self.inner.prune_images(request).await
+    }
+
+    async fn pull_image(&self, request: v1::PullImageRequest) -> Result<EventStream> {
+        self.inner.pull_image(request).await
+    }
+
+    async fn load_image(
+        &self,
+        input: BoxStream<'static, Result<v1::LoadImageRequest>>,
+    ) -> Result<EventStream> {
+        self.inner.load_image(input).await
+    }
+
+    async fn settle(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
+        self.inner.settle().await;
+    }
+}
