@@ -4,10 +4,12 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::Controller;
+use super::reconcile::LOCK_WAIT;
 use super::stream::{Emitter, or_default};
 use crate::api::{Code, Error, Result, v1};
 use crate::model::{Realm, RealmRef};
 use crate::runtime::{ImageInfo, PullRequest};
+use crate::store::{LockGuard, LockMode};
 
 /// Bytes of an archive that may wait between socket and content store.
 const PIPE: usize = 1 << 20;
@@ -17,6 +19,22 @@ impl Controller {
         self.get_realm(&RealmRef {
             realm: or_default(realm).parse()?,
         })
+    }
+
+    /// A realm that something is put into, with a lock that keeps it from being
+    /// deleted meanwhile.
+    async fn hold_realm(&self, realm: &str) -> Result<(Realm, LockGuard)> {
+        let at = self.image_realm(realm)?.at.into();
+        let lock = self.store.lock(&at, LockMode::Shared, LOCK_WAIT).await?;
+        let realm = self.image_realm(realm)?;
+        if realm.meta.deletion.is_some() {
+            return Err(Error::new(
+                Code::Conflict,
+                "BeingDeleted",
+                format!("{at} is being deleted"),
+            ));
+        }
+        Ok((realm, lock))
     }
 
     /// containerd namespace of a realm named in a request.
@@ -79,7 +97,7 @@ impl Controller {
         request: &v1::PullImageRequest,
         emit: &Emitter,
     ) -> Result<()> {
-        let realm = self.image_realm(&request.realm)?;
+        let (realm, _lock) = self.hold_realm(&request.realm).await?;
         let pull = PullRequest {
             namespace: self.settings.namespace(&realm),
             reference: request.name.clone(),
@@ -109,7 +127,7 @@ impl Controller {
                 ));
             }
         };
-        let realm = self.image_realm(&first.realm)?;
+        let (realm, _lock) = self.hold_realm(&first.realm).await?;
         let namespace = self.settings.namespace(&realm);
         let (reader, mut writer) = tokio::io::duplex(PIPE);
         // The archive is passed on as it comes; a broken sender ends the pipe

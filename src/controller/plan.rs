@@ -14,6 +14,7 @@ use crate::model::{
     Cell, ContainerSpec, ContainerStatus, Meta, Name, ObservedCell, ObservedContainer,
     ObservedScope, PullPolicy, Resources, RestartPolicy, RunState, TaskExit, TaskState, label,
 };
+use crate::runtime::container_id;
 use crate::runtime::image::normalise;
 
 /// Seconds between SIGTERM and SIGKILL where the manifest does not say.
@@ -195,7 +196,19 @@ fn plan_deletion(cell: &Cell, observed: &ObservedCell, options: &Options) -> Pla
         });
         lane
     });
-    plan.stage(lanes.collect());
+    // A crash may have left a snapshot whose record was never written.
+    let unrecorded = cell
+        .spec
+        .containers
+        .iter()
+        .filter(|spec| !observed.containers.contains_key(&spec.id))
+        .map(|spec| {
+            vec![Step::RemoveContainer {
+                container: spec.id.clone(),
+                id: container_id(&cell.at, &spec.id),
+            }]
+        });
+    plan.stage(lanes.chain(unrecorded).collect());
     plan.step_if(observed.sandbox.attachment.is_some(), Step::DetachNetwork);
     plan.step_if(observed.sandbox.exists, Step::RemoveSandbox);
     plan.step_if(observed.cgroup, Step::RemoveCgroup);

@@ -1,7 +1,6 @@
 //! Bridge of a generated network. The plugin would make it too, but only with
 //! the first cell, without owner, and with a hardware address that changes.
 
-use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 
@@ -9,9 +8,6 @@ use ipnet::Ipv4Net;
 
 use super::netlink::{self, Link};
 use super::{Error, Result, SpaceNetwork, ids};
-
-/// Switch of forwarding between links; the plugin sets it as well.
-const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// The gateway of a subnet: its first address, as `host-local` has it.
 fn gateway(subnet: Ipv4Net) -> Ipv4Net {
@@ -71,11 +67,7 @@ pub(super) fn ensure(network: &SpaceNetwork, subnet: Ipv4Net, instance: &str) ->
     }
     netlink::own_link(link.index, &alias).map_err(failed)?;
     let gateway = gateway(subnet);
-    netlink::add_address(link.index, gateway.addr(), gateway.prefix_len()).map_err(failed)?;
-    if fs::read(IP_FORWARD).is_ok_and(|now| now.trim_ascii() == b"1") {
-        return Ok(());
-    }
-    fs::write(IP_FORWARD, "1").map_err(|e| Error::host(format!("writing 1 to {IP_FORWARD}"), e))
+    netlink::add_address(link.index, gateway.addr(), gateway.prefix_len()).map_err(failed)
 }
 
 /// Removes the bridge, unless it belongs to someone else.

@@ -13,7 +13,7 @@ use super::conflist::{self, Conflist};
 use super::exec::Plugins;
 use super::firewall::Firewall;
 use super::sandbox::Sandboxes;
-use super::{Error, Network, Result, SandboxPaths, SpaceNetwork, bridge, subnet};
+use super::{Error, Network, Result, SandboxPaths, SpaceNetwork, bridge, forwarding, subnet};
 use crate::model::{Attachment, CellRef, ObservedNetwork, ObservedSandbox, Settings};
 
 /// Network manager of one instance.
@@ -114,6 +114,7 @@ impl Inner {
                 .map_err(|e| Error::host(format!("writing {}", file.display()), e))?;
         }
         bridge::ensure(network, subnet, &self.instance)?;
+        forwarding::enable(&self.state)?;
         self.firewall.ensure(network, subnet)
     }
 }

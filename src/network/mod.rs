@@ -10,6 +10,7 @@ mod conflist;
 mod error;
 mod exec;
 mod firewall;
+mod forwarding;
 mod ids;
 mod netlink;
 mod nftables;

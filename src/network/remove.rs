@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::cni::Cni;
 use super::netlink::{self, Link};
-use super::{Error, Result, SpaceNetwork, bridge};
+use super::{Error, Result, SpaceNetwork, bridge, forwarding};
 
 impl Cni {
     /// Removes what a space's network left on the host. A user's own conflist is
@@ -73,6 +73,7 @@ impl Cni {
                 .map(|l| l.name)
                 .collect();
             errors.extend(inner.firewall.remove_all(&bridges).err());
+            errors.extend(forwarding::restore(&inner.state).err());
             errors.extend(inner.sandboxes.remove_all().err());
             errors.extend(gone(&inner.state, |p| fs::remove_dir_all(p)).err());
             Error::all(errors)
