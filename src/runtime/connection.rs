@@ -33,6 +33,10 @@ pub struct Connection {
     pub snapshotter: String,
     /// Shared by all clones: what cleans up after calls that were dropped.
     pub releases: TaskTracker,
+    /// Where runc keeps its state; none is the shim's own default. Shims of
+    /// containerd 1.6 otherwise have one place for all of the host, by namespace
+    /// and id, whatever containerd they belong to.
+    pub runc_root: Option<PathBuf>,
     /// Shared by all clones: the last failed call could not reach the server.
     lost: Arc<AtomicBool>,
 }
@@ -55,6 +59,7 @@ impl Connection {
             socket: socket.to_owned(),
             snapshotter: snapshotter.to_owned(),
             releases: TaskTracker::new(),
+            runc_root: None,
             lost: Arc::default(),
         }
     }

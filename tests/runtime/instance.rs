@@ -18,9 +18,6 @@ pub const IMAGE: &str = "docker.io/library/rt-busybox:latest";
 
 /// A run path of its own with settings; [`Instance::end`] takes everything away.
 pub struct Instance {
-    /// Shims of containerd 1.6 keep runc's state in one place of the host, by
-    /// namespace and id, whatever containerd they belong to; so one at a time.
-    _alone: std::sync::MutexGuard<'static, ()>,
     pub settings: Settings,
     ended: bool,
     directory: tempfile::TempDir,
@@ -63,11 +60,7 @@ pub fn new(test: &str) -> Option<Instance> {
         program: PathBuf::from(env!("CARGO_BIN_EXE_kuke")),
         run_path,
     };
-    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
     Some(Instance {
-        _alone: ALONE
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner),
         settings,
         ended: false,
         directory,

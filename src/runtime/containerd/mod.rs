@@ -121,7 +121,10 @@ impl Runtime for Containerd {
     }
 
     async fn remove_namespace(&self, namespace: &str) -> Result<()> {
-        namespaces::remove(&self.connection().await?, namespace).await
+        let connection = self.connection().await?;
+        namespaces::remove(&connection, namespace).await?;
+        runc::forget_namespace(&connection, namespace);
+        Ok(())
     }
 
     async fn containers(&self, namespace: &str, labels: &Labels) -> Result<Vec<ObservedContainer>> {

@@ -1,6 +1,7 @@
 //! Container records with their snapshot.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 use containerd_client::services::v1::container::Runtime;
 use containerd_client::services::v1::containers_client::ContainersClient;
@@ -22,6 +23,8 @@ use crate::runtime::{Connection, ContainerRequest, Error, Result, image, spec};
 const RUNTIME: &str = "io.containerd.runc.v2";
 /// Type URL under which containerd keeps a runtime spec.
 const SPEC_URL: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
+/// Type URL of the options of the runc shim.
+const OPTIONS_URL: &str = "containerd.runc.v1.Options";
 /// Up to this many containers are asked one by one for task and snapshot;
 /// beyond, everything is listed: listing tasks makes containerd call every shim
 /// of the namespace in turn.
@@ -196,7 +199,7 @@ async fn record(
         image: request.image.clone(),
         runtime: Some(Runtime {
             name: RUNTIME.into(),
-            options: None,
+            options: c.runc_root.as_deref().map(runc_options),
         }),
         spec: Some(Any {
             type_url: SPEC_URL.into(),
@@ -218,6 +221,26 @@ async fn record(
             &format!("namespace {}", request.namespace),
             &s,
         )),
+    }
+}
+
+/// Options of the runc shim (containerd, `api/types/runc/options/oci.proto`), as
+/// far as they are set here.
+#[derive(Clone, PartialEq, prost::Message)]
+struct RuncOptions {
+    /// Directory below which runc keeps its state, by namespace.
+    #[prost(string, tag = "7")]
+    root: String,
+}
+
+/// Kept with the record, so that the shim's own clean-up finds the state too.
+fn runc_options(root: &Path) -> Any {
+    let options = RuncOptions {
+        root: root.display().to_string(),
+    };
+    Any {
+        type_url: OPTIONS_URL.into(),
+        value: prost::Message::encode_to_vec(&options),
     }
 }
 

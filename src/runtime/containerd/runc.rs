@@ -1,6 +1,22 @@
-//! Messages of the low-level runtime, made fit for people.
+//! The low-level runtime: its messages made fit for people, and its state.
 
-use crate::runtime::Error;
+use std::path::Path;
+
+use crate::runtime::{Connection, Error};
+
+/// Where shims let runc keep its state when they are not told.
+const DEFAULT_ROOT: &str = "/run/containerd/runc";
+
+/// Removes the directory that runc made for a namespace, which nobody else does.
+/// One that still holds a container stays.
+pub fn forget_namespace(c: &Connection, namespace: &str) {
+    let root = c.runc_root.as_deref().unwrap_or(Path::new(DEFAULT_ROOT));
+    if let Err(error) = std::fs::remove_dir(root.join(namespace))
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::debug!(namespace, %error, "state of runc stays");
+    }
+}
 
 /// Layers through which an error passed; each prepends its own words.
 const PREFIXES: [&str; 9] = [

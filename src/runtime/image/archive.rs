@@ -260,11 +260,7 @@ fn same(expected: &str, got: String) -> Result<String> {
     if got == expected {
         return Ok(got);
     }
-    Err(Error::Digest {
-        what: "blob in the archive".into(),
-        expected: expected.to_owned(),
-        got,
-    })
+    Err(bad(format!("digest of blob {expected} is {got}")))
 }
 
 /// Moves one entry in pieces.

@@ -221,6 +221,7 @@ fn in_archive(error: Error) -> Error {
     match error {
         Error::NotFound(what) => bad(format!("{what} is missing")),
         Error::Other { what, cause } => bad(format!("{what}: {cause}")),
+        Error::Digest { .. } => bad(error.to_string()),
         other => other,
     }
 }

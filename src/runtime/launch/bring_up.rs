@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use super::layout::Layout;
-use super::{open, process, role};
+use super::{open_own, process, role};
 use crate::model::Settings;
 use crate::runtime::{Connection, Error, Result};
 use crate::sys::mounts;
@@ -53,7 +53,7 @@ pub async fn bring_up(settings: &Settings, layout: &Layout, why: &str) -> Result
     }
     std::fs::create_dir_all(&layout.home).map_err(failed)?;
     let _lock = lock(layout.clone()).await.map_err(failed)?;
-    if let Ok(connection) = open(&layout.socket).await {
+    if let Ok(connection) = open_own(layout).await {
         return Ok(connection);
     }
 
@@ -82,7 +82,7 @@ pub async fn bring_up(settings: &Settings, layout: &Layout, why: &str) -> Result
         .spawn()
         .map_err(failed)?;
     record(layout, &child).map_err(failed)?;
-    match ready(&layout.socket, &mut child).await {
+    match ready(layout, &mut child).await {
         Ok(connection) => Ok(connection),
         Err(cause) => {
             // Not ours to keep when nobody can talk to it. It may have ended already.
@@ -98,12 +98,12 @@ pub async fn bring_up(settings: &Settings, layout: &Layout, why: &str) -> Result
 }
 
 /// Waits until the new containerd answers, or has ended.
-async fn ready(socket: &Path, child: &mut Child) -> Result<Connection, String> {
+async fn ready(layout: &Layout, child: &mut Child) -> Result<Connection, String> {
     let end = Instant::now() + START;
     loop {
         // It is there early, but answers only when all plugins are loaded.
-        if socket.exists()
-            && let Ok(connection) = open(socket).await
+        if layout.socket.exists()
+            && let Ok(connection) = open_own(layout).await
         {
             return Ok(connection);
         }

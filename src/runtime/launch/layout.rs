@@ -26,6 +26,8 @@ pub struct Layout {
     pub runtime: PathBuf,
     /// Volatile data.
     pub state: PathBuf,
+    /// State of runc.
+    pub runc: PathBuf,
     /// gRPC endpoint.
     pub socket: PathBuf,
     /// `<pid> <start time>` of the last one started.
@@ -51,6 +53,7 @@ impl Layout {
             external: home.join("external"),
             home,
             state: runtime.join("state"),
+            runc: runtime.join("runc"),
             socket: runtime.join("containerd.sock"),
             pid: runtime.join("pid"),
             runtime,

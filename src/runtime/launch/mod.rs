@@ -35,7 +35,7 @@ const SNAPSHOTTERS: [&str; 2] = ["overlayfs", "native"];
 pub async fn connect(settings: &Settings) -> Result<Connection> {
     let layout = Layout::new(settings);
     if exists(&layout.socket)? {
-        match open(&layout.socket).await {
+        match open_own(&layout).await {
             Ok(connection) => {
                 bring_up::trim_log(&layout.log);
                 return Ok(connection);
@@ -107,6 +107,13 @@ fn dead(socket: &Path) -> bool {
         Ok(_) => false,
         Err(e) => matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused),
     }
+}
+
+/// Connects to the containerd that the instance brought up.
+async fn open_own(layout: &Layout) -> Result<Connection> {
+    let mut connection = open(&layout.socket).await?;
+    connection.runc_root = Some(layout.runc.clone());
+    Ok(connection)
 }
 
 /// Connects and finds out what the server offers.
