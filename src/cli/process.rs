@@ -316,20 +316,7 @@ fn said_since(log: &Path, from: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::SettingsLayer;
-
-    fn settings(dir: &Path) -> Settings {
-        let layer = SettingsLayer {
-            run_path: Some(dir.display().to_string()),
-            ..Default::default()
-        };
-        let settings = layer
-            .resolve("/bin/true".into())
-            .expect("settings")
-            .settings;
-        fs::create_dir_all(&settings.runtime_dir).expect("directory");
-        settings
-    }
+    use crate::model::testing::settings;
 
     #[test]
     fn a_stale_pid_file_is_no_daemon() {

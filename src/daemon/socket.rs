@@ -128,20 +128,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::model::SettingsLayer;
-
-    fn settings(dir: &Path) -> Settings {
-        let layer = SettingsLayer {
-            run_path: Some(dir.display().to_string()),
-            ..Default::default()
-        };
-        let settings = layer
-            .resolve("/bin/true".into())
-            .expect("settings")
-            .settings;
-        fs::create_dir_all(&settings.runtime_dir).expect("runtime directory");
-        settings
-    }
+    use crate::model::testing::settings;
 
     #[test]
     fn a_stale_socket_is_replaced_and_only_our_own_is_removed() {

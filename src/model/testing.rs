@@ -1,4 +1,7 @@
-//! Generators of model objects for property tests; what they make is valid.
+//! Settings for tests, and generators of model objects for property tests; what
+//! they make is valid.
+
+use std::path::Path;
 
 use jiff::Timestamp;
 use proptest::collection::{btree_map, vec};
@@ -7,6 +10,17 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+
+/// Settings of an instance below `dir`, whose runtime directory is made.
+pub fn settings(dir: &Path) -> Settings {
+    let layer = SettingsLayer {
+        run_path: Some(dir.display().to_string()),
+        ..Default::default()
+    };
+    let settings = layer.resolve("/bin/true".into()).unwrap().settings;
+    std::fs::create_dir_all(&settings.runtime_dir).unwrap();
+    settings
+}
 
 /// A name.
 pub fn name() -> impl Strategy<Value = Name> {

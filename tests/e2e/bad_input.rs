@@ -354,12 +354,13 @@ fn image_not_found(mode: Mode) -> Verdict {
 fn command_not_in_the_image(mode: Mode) -> Verdict {
     let host = Host::new(mode);
     let manifest = sleeper("c").replace("command: /bin/sh", "command: /bin/nothing");
-    let done = host.apply(&manifest);
-    assert_ne!(done.code, 0, "{}", done.show());
-    done.says(&["/bin/nothing", "c"]);
-    let state = host.state("c");
-    assert!(["Failed", "Error", ""].contains(&state.as_str()), "{state}");
-    assert_eq!(host.census().count("task"), 0);
+    let before = host.census();
+    host.apply(&manifest)
+        .code(1)
+        .says(&["\"/bin/nothing\"", "cell \"c\"", "main", "no such file"]);
+    // A creation that fails is taken back.
+    host.kuke(&["get", "cell", "c"]).code(3);
+    host.assert_left(&before);
     // Put right, it starts.
     host.apply(&sleeper("c")).ok();
     host.await_state("c", "Ready");

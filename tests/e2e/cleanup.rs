@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::census::Census;
 use crate::command::{eventually, system};
 use crate::host::{Engine, Host, Mode};
 use crate::manifest::sleeper;
@@ -10,7 +11,12 @@ use crate::world::world;
 use crate::{cases, cases_in_both_modes};
 
 pub const CASES: &[&[Case]] = &[
-    cases_in_both_modes![realm_with_cascade, uninstall, uninstall_what_is_broken],
+    cases_in_both_modes![
+        realm_with_cascade,
+        uninstall,
+        uninstall_what_is_broken,
+        snapshot_without_a_record,
+    ],
     cases![uninstall_takes_its_containerd_along, installer],
 ];
 
@@ -119,6 +125,26 @@ fn uninstall_what_is_broken(mode: Mode) -> Verdict {
     Ok(())
 }
 
+/// What a crash between snapshot and record leaves: the cell's deletion takes it.
+fn snapshot_without_a_record(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    let before = host.census();
+    host.apply(&sleeper("c")).ok();
+    host.await_state("c", "Ready");
+    host.kuke(&["stop", "c"]).ok();
+    let id = host.container("c", "main")["containerdId"].clone();
+    let id = id.as_str().unwrap();
+    host.ctr("default", &["containers", "rm", "--keep-snapshot", id])
+        .ok();
+    let now = host.census();
+    assert_eq!(now.count("container"), before.count("container"));
+    assert_eq!(now.count("snapshot"), before.count("snapshot") + 1);
+    host.kuke(&["delete", "cell", "c"]).ok();
+    host.assert_left(&before);
+    host.finish();
+    Ok(())
+}
+
 fn uninstall_takes_its_containerd_along() -> Verdict {
     let host = Host::bare(Mode::InProcess, Engine::Managed);
     host.kuke(&["init"]).ok();
@@ -140,31 +166,22 @@ fn installer() -> Verdict {
     let binary = world().kuke.display().to_string();
     let script = format!("{root}/install.sh");
     let place = ["--binary", binary.as_str(), "--prefix", prefix.as_str()];
-    let links = || system("ip", &["-o", "link"]).ok().out.lines().count();
-    let before = links();
+    let before = Census::of_machine(Path::new(&prefix));
     system(&script, &[&["--check"], &place[..]].concat()).ok();
     let first = system(&script, &place).ok();
     assert!(first.out.contains("answers on http://"), "{}", first.show());
     assert!(first.out.contains("hello"), "{}", first.show());
     let second = system(&script, &place).ok();
     assert!(second.out.contains("Nothing changed."), "{}", second.show());
-    let third = system(&script, &[&["--uninstall"], &place[2..]].concat()).ok();
-    assert!(
-        !Path::new(&prefix).join("bin/kuke").exists(),
-        "{}",
-        third.show()
-    );
-    for gone in [
-        "/opt/kukeon",
-        "/run/kukeon",
-        "/etc/systemd/system/kukeond.service",
-    ] {
+    let installed = Census::of_machine(Path::new(&prefix));
+    for kind in ["link", "nft", "file", "process", "cgroup", "mount"] {
         assert!(
-            !Path::new(gone).exists(),
-            "{gone} is left\n{}",
-            third.show()
+            installed.count(kind) > before.count(kind),
+            "no {kind} to remove: the census is blind"
         );
     }
-    assert_eq!(before, links());
+    let third = system(&script, &[&["--uninstall"], &place[2..]].concat()).ok();
+    let left = before.difference(&Census::of_machine(Path::new(&prefix)));
+    assert_eq!(left, "", "{}", third.show());
     Ok(())
 }

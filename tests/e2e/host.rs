@@ -430,10 +430,16 @@ impl Host {
     /// Checks that the host is as it was before the test began.
     #[track_caller]
     pub fn assert_untouched(&self) {
+        self.assert_left(&self.before);
+    }
+
+    /// Checks that the host is as it was at an earlier count.
+    #[track_caller]
+    pub fn assert_left(&self, before: &Census) {
         let mut difference = String::new();
         // What was killed needs a moment to be gone.
         for _ in 0..100 {
-            difference = self.before.difference(&Census::take(self));
+            difference = before.difference(&Census::take(self));
             if difference.is_empty() {
                 return;
             }

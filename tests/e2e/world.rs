@@ -30,6 +30,8 @@ pub struct World {
     pub containerd_socket: PathBuf,
     /// Its process.
     pub containerd_pid: u32,
+    /// Whether there is an iptables to ask for rules.
+    pub iptables: bool,
 }
 
 /// The shared things; only valid after [`prepare`].
@@ -177,6 +179,7 @@ pub fn prepare() -> Verdict {
         containerd_socket: containerd.socket.clone(),
         containerd_pid: containerd.pid(),
         containerd: Mutex::new(Some(containerd)),
+        iptables: system("sh", &["-c", "command -v iptables-save"]).code == 0,
     };
     assert!(WORLD.set(world).is_ok());
     Ok(())
