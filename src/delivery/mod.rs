@@ -19,6 +19,7 @@ pub mod patch;
 pub mod render;
 pub mod source;
 mod stream;
+pub mod menu;
 pub mod target;
 
 use std::path::Path;

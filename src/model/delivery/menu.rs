@@ -171,6 +171,8 @@ pub struct MenuRun {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+    /// When its phase began; time limits count from it.
+    pub phase_since: Option<Timestamp>,
     /// Who.
     pub actor: String,
 }

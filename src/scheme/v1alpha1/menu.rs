@@ -257,6 +257,7 @@ fn run_to_model(run: external::MenuRun) -> MenuRun {
         message,
         started_at,
         finished_at,
+        phase_since,
         actor,
     } = run;
     MenuRun {
@@ -267,6 +268,7 @@ fn run_to_model(run: external::MenuRun) -> MenuRun {
         message,
         started_at: started_at.parse().ok(),
         finished_at: finished_at.parse().ok(),
+        phase_since: phase_since.parse().ok(),
         actor,
     }
 }
@@ -323,6 +325,7 @@ pub fn run_to_external(run: &MenuRun) -> external::MenuRun {
         message,
         started_at,
         finished_at,
+        phase_since,
         actor,
     } = run;
     external::MenuRun {
@@ -333,6 +336,7 @@ pub fn run_to_external(run: &MenuRun) -> external::MenuRun {
         message: message.clone(),
         started_at: time_text(*started_at),
         finished_at: time_text(*finished_at),
+        phase_since: time_text(*phase_since),
         actor: actor.clone(),
     }
 }

@@ -518,6 +518,7 @@ fn menu() -> impl Strategy<Value = AnyRelease> {
                         message: String::new(),
                         started_at: time,
                         finished_at: None,
+                        phase_since: time,
                         actor: "root".into(),
                     }],
                     ..Default::default()

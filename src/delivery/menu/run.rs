@@ -1,0 +1,315 @@
+//! Doing a run, one saved step after the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::engine::{Health, Look, Step, next};
+use crate::model::Name;
+use crate::model::delivery::{
+    MemberOutcome, MenuFailure, MenuRun, MenuRunMember, MenuStrategy, RunPhase,
+};
+
+/// How often the members are looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Front of the message of a run whose members could not all be brought back.
+pub const ROLLBACK_FAILED: &str = "RollbackFailed";
+
+/// What a run needs of the Servings of its Menu. `Err` of the calls that save
+/// ends the drive, as a crash would: the run is found again as it was saved.
+#[async_trait]
+pub trait Servings: Send + Sync {
+    /// Why something could not be saved.
+    type Error: Send;
+
+    /// Saves the run.
+    async fn save(&self, run: &MenuRun) -> Result<(), Self::Error>;
+
+    /// Locks every member's Serving for the run, in the order of their names,
+    /// or none of them. The inner `Err` says who holds one.
+    async fn lock(&self, run: &MenuRun) -> Result<Result<(), String>, Self::Error>;
+
+    /// Checks everything that can be checked without changing anything: every
+    /// Preparation, artifact, ownership, image, the target. The problems, by member.
+    async fn check(&self, run: &MenuRun) -> Vec<(Name, String)>;
+
+    /// Moves the pointer of every member, to the new Preparation or back, and
+    /// saves the run, in one transaction.
+    async fn point(&self, run: &MenuRun, back: bool) -> Result<(), Self::Error>;
+
+    /// Hands a member's wanted Preparation to its target, without pruning.
+    /// Without one the member is withdrawn. The inner `Err` says why it failed.
+    async fn apply(&self, recipe: &Name, wanted: Option<&Name>) -> Result<(), String>;
+
+    /// How the member stands towards it, after it was handed over.
+    async fn health(&self, recipe: &Name, wanted: Option<&Name>) -> Health;
+
+    /// Removes what the new artifact no longer holds.
+    async fn prune(&self, recipe: &Name) -> Result<(), String>;
+
+    /// Unlocks every Serving that this run holds and saves the run, in one transaction.
+    async fn unlock(&self, run: &MenuRun) -> Result<(), Self::Error>;
+}
+
+/// Does a run to its end, from wherever it was saved.
+///
+/// Dropping the call leaves the run where it is; another call goes on. A run
+/// that was found while it was preparing is ended: nothing was changed by it.
+pub async fn drive<S: Servings>(
+    servings: &S,
+    strategy: &MenuStrategy,
+    mut run: MenuRun,
+    found: bool,
+) -> Result<MenuRun, S::Error> {
+    if found && run.phase == RunPhase::Preparing {
+        enter(&mut run, RunPhase::PrepareFailed);
+        run.message = "it was interrupted before anything was changed".to_owned();
+        servings.save(&run).await?;
+    }
+    if found && run.phase == RunPhase::RollingBack {
+        // The time nobody was there to bring them back does not count.
+        run.phase_since = Some(Timestamp::now());
+    }
+    let mut memory = Memory::default();
+    loop {
+        let look = memory.look(servings, &run).await;
+        match next(&run, strategy, &look) {
+            Step::Prepare => {
+                prepare(servings, strategy, &mut run).await?;
+                memory = Memory::default();
+            }
+            Step::Apply(names) | Step::Undo(names) => memory.apply(servings, &run, names).await,
+            Step::Mark(names, outcome) => {
+                let marked = run.members.iter_mut();
+                for member in marked.filter(|m| names.contains(&m.recipe)) {
+                    member.outcome = outcome;
+                }
+                servings.save(&run).await?;
+            }
+            Step::Verify => {
+                // The time limit covers activation and verification together.
+                run.phase = RunPhase::Verifying;
+                servings.save(&run).await?;
+            }
+            Step::Commit => {
+                enter(&mut run, RunPhase::Committed);
+                servings.save(&run).await?;
+            }
+            Step::RollBack(why) => {
+                blame(&mut run, &look);
+                run.message = why;
+                if strategy.on_failure == MenuFailure::Halt {
+                    enter(&mut run, RunPhase::Failed);
+                    run.finished_at = run.phase_since;
+                    servings.save(&run).await?;
+                } else {
+                    enter(&mut run, RunPhase::RollingBack);
+                    servings.point(&run, true).await?;
+                    memory = Memory::default();
+                }
+            }
+            Step::Halt(why) => {
+                run.message = format!("{ROLLBACK_FAILED}: {why} (after: {})", run.message);
+                enter(&mut run, RunPhase::Failed);
+                run.finished_at = run.phase_since;
+                servings.save(&run).await?;
+            }
+            Step::Finish => finish(servings, &mut run).await?,
+            Step::Wait => tokio::time::sleep(LOOK).await,
+            Step::Done => return Ok(run),
+        }
+    }
+}
+
+/// Ends a run that has not committed: its members go back.
+///
+/// Of a run that keeps its locks, `force` lets go of them and leaves the members
+/// where they are.
+pub async fn abort<S: Servings>(
+    servings: &S,
+    strategy: &MenuStrategy,
+    mut run: MenuRun,
+    force: bool,
+) -> Result<MenuRun, S::Error> {
+    match run.phase {
+        RunPhase::Preparing => enter(&mut run, RunPhase::Aborted),
+        _ if force => enter(&mut run, RunPhase::Aborted),
+        RunPhase::Activating | RunPhase::Verifying | RunPhase::Failed => {
+            run.message = "aborted".to_owned();
+            run.finished_at = None;
+            enter(&mut run, RunPhase::RollingBack);
+            servings.point(&run, true).await?;
+        }
+        // Already on its way to an end.
+        _ => {}
+    }
+    if run.phase == RunPhase::Aborted {
+        run.finished_at = None;
+        servings.save(&run).await?;
+    }
+    drive(servings, strategy, run, false).await
+}
+
+/// Goes on with a run that stopped half-way and kept its locks: forward after a
+/// halt, back after a failed way back.
+pub async fn retry<S: Servings>(
+    servings: &S,
+    strategy: &MenuStrategy,
+    mut run: MenuRun,
+) -> Result<MenuRun, S::Error> {
+    if run.phase == RunPhase::Failed {
+        let back = run.message.starts_with(ROLLBACK_FAILED);
+        run.finished_at = None;
+        for member in &mut run.members {
+            if member.outcome == MemberOutcome::Failed {
+                member.outcome = MemberOutcome::Pending;
+            }
+        }
+        match back {
+            true => enter(&mut run, RunPhase::RollingBack),
+            false => enter(&mut run, RunPhase::Activating),
+        }
+        servings.point(&run, back).await?;
+    }
+    drive(servings, strategy, run, false).await
+}
+
+/// Locks, checks, and either begins or ends the run.
+async fn prepare<S: Servings>(
+    servings: &S,
+    strategy: &MenuStrategy,
+    run: &mut MenuRun,
+) -> Result<(), S::Error> {
+    servings.save(run).await?;
+    if let Err(holder) = servings.lock(run).await? {
+        run.message = holder;
+        enter(run, RunPhase::PrepareFailed);
+        return servings.save(run).await;
+    }
+    let problems = match tokio::time::timeout(strategy.prepare_timeout, servings.check(run)).await {
+        Ok(problems) => problems,
+        Err(_) => {
+            run.message = format!("checking took longer than {:?}", strategy.prepare_timeout);
+            enter(run, RunPhase::PrepareFailed);
+            return servings.save(run).await;
+        }
+    };
+    if problems.is_empty() {
+        enter(run, RunPhase::Activating);
+        return servings.point(run, false).await;
+    }
+    let told: Vec<String> = problems
+        .iter()
+        .map(|(who, why)| format!("{who}: {why}"))
+        .collect();
+    run.message = told.join("; ");
+    for (recipe, why) in problems {
+        if let Some(member) = run.members.iter_mut().find(|m| m.recipe == recipe) {
+            member.outcome = MemberOutcome::Failed;
+            member.message = why;
+        }
+    }
+    enter(run, RunPhase::PrepareFailed);
+    servings.save(run).await
+}
+
+/// Deferred prunes, then the locks. A prune that fails is told and left to the
+/// Serving's own resync.
+async fn finish<S: Servings>(servings: &S, run: &mut MenuRun) -> Result<(), S::Error> {
+    if run.phase == RunPhase::Committed {
+        for member in &mut run.members {
+            if let Err(why) = servings.prune(&member.recipe).await {
+                member.message = format!("removing the leftovers failed: {why}");
+            }
+        }
+    }
+    if run.phase == RunPhase::RollingBack {
+        enter(run, RunPhase::RolledBack);
+    }
+    run.finished_at = Some(Timestamp::now());
+    servings.unlock(run).await
+}
+
+fn enter(run: &mut MenuRun, phase: RunPhase) {
+    run.phase = phase;
+    run.phase_since = Some(Timestamp::now());
+}
+
+/// Notes which members made the run fail.
+fn blame(run: &mut MenuRun, look: &Look) {
+    for member in &mut run.members {
+        if let Some(Health::Failed(why)) = look.members.get(&member.recipe) {
+            member.outcome = MemberOutcome::Failed;
+            member.message.clone_from(why);
+        }
+    }
+}
+
+/// What one process knows of a run beside what is saved. Losing it means that
+/// members are handed over once more, which changes nothing.
+#[derive(Default)]
+struct Memory {
+    applied: BTreeSet<Name>,
+    failed: BTreeMap<Name, String>,
+    healthy_since: Option<Instant>,
+}
+
+impl Memory {
+    async fn look<S: Servings>(&mut self, servings: &S, run: &MenuRun) -> Look {
+        let mut members = BTreeMap::new();
+        for member in &run.members {
+            let name = &member.recipe;
+            // What has arrived is on the target, whoever put it there.
+            let there = member.outcome == MemberOutcome::Deployed && !is_back(run);
+            let health = if let Some(why) = self.failed.get(name) {
+                Health::Failed(why.clone())
+            } else if self.applied.contains(name) || there {
+                servings.health(name, wanted(run, member)).await
+            } else {
+                Health::NotApplied
+            };
+            members.insert(name.clone(), health);
+        }
+        if members.values().all(|h| *h == Health::Healthy) {
+            self.healthy_since.get_or_insert_with(Instant::now);
+        } else {
+            self.healthy_since = None;
+        }
+        Look {
+            now: Timestamp::now(),
+            members,
+            healthy_for: self.healthy_since.map_or(Duration::ZERO, |s| s.elapsed()),
+        }
+    }
+
+    /// The members of a wave go side by side.
+    async fn apply<S: Servings>(&mut self, servings: &S, run: &MenuRun, names: Vec<Name>) {
+        let members = run.members.iter().filter(|m| names.contains(&m.recipe));
+        let work = members.map(|m| async {
+            let done = servings.apply(&m.recipe, wanted(run, m)).await;
+            (m.recipe.clone(), done)
+        });
+        for (name, done) in futures::future::join_all(work).await {
+            if let Err(why) = done {
+                self.failed.insert(name.clone(), why);
+            }
+            self.applied.insert(name);
+        }
+    }
+}
+
+fn is_back(run: &MenuRun) -> bool {
+    run.phase == RunPhase::RollingBack
+}
+
+/// The Preparation a member should serve now; none when it should be gone.
+fn wanted<'a>(run: &MenuRun, member: &'a MenuRunMember) -> Option<&'a Name> {
+    match is_back(run) {
+        true => member.from_preparation.as_ref(),
+        false => Some(&member.to_preparation),
+    }
+}
