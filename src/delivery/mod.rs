@@ -15,11 +15,11 @@ mod external;
 pub mod failure;
 mod find;
 mod kukeon;
+pub mod menu;
 pub mod patch;
 pub mod render;
 pub mod source;
 mod stream;
-pub mod menu;
 pub mod target;
 
 use std::path::Path;
