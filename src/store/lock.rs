@@ -24,6 +24,7 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use tokio::time::Instant;
 
 use super::{Error, Result, Store};
+use crate::model::delivery::ReleaseRef;
 use crate::model::{Name, ObjectRef};
 
 /// Pauses between two questions to the kernel while another process holds a lock.
@@ -122,17 +123,31 @@ impl Store {
     /// Takes the lock of the address pool: subnets are given out one at a time,
     /// whatever realm they are for.
     pub async fn lock_pool(&self, deadline: Duration) -> Result<LockGuard> {
+        self.alone(POOL, "the address pool", deadline).await
+    }
+
+    /// Takes the lock of a release object, for a controller that works on it:
+    /// one at a time, in whatever process. Writing does not need it.
+    pub async fn lock_release(&self, at: &ReleaseRef, deadline: Duration) -> Result<LockGuard> {
+        // `_` is in no name, so this is the lock of no runtime object.
+        let kind = at.kind.plural();
+        let name = format!(".locks/_{kind}.{}.{}", at.namespace, at.name);
+        self.alone(&name, &at.to_string(), deadline).await
+    }
+
+    /// One exclusive lock that has none above it.
+    async fn alone(&self, name: &str, object: &str, deadline: Duration) -> Result<LockGuard> {
         let start = Instant::now();
         match self
-            .level(POOL, LockMode::Exclusive, start + deadline)
+            .level(name, LockMode::Exclusive, start + deadline)
             .await?
         {
             Some(level) => Ok(LockGuard {
                 levels: vec![level],
             }),
             None => Err(Error::LockTimeout {
-                object: "the address pool".to_owned(),
-                holders: self.holders(POOL),
+                object: object.to_owned(),
+                holders: self.holders(name),
                 waited_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
             }),
         }
