@@ -1,6 +1,10 @@
 //! What a manifest leaves out and the stored object keeps.
 
+use crate::model::delivery::keys;
 use crate::model::{AnyObject, Meta, RegistryCredential};
+
+/// Labels that say which release made an object.
+const OWNER: [&str; 3] = [keys::RECIPE, keys::SERVING, keys::NAMESPACE];
 
 /// Fills a wanted object with what only the stored one knows: bookkeeping,
 /// status, reserved labels, a namespace or password that was left blank. The
@@ -52,6 +56,16 @@ fn meta(current: &Meta, wanted: &mut Meta) {
     for (key, value) in labels.iter().filter(|(key, _)| key.ends_with(".kukeon.io")) {
         wanted.labels.insert(key.clone(), value.clone());
     }
+    // A person who applies a manifest does not mean to take the object from the
+    // release that made it. An owner without a value lets it go.
+    for key in OWNER {
+        if let (Some(value), false) = (labels.get(key), wanted.labels.contains_key(key)) {
+            wanted.labels.insert(key.to_owned(), value.clone());
+        }
+        if wanted.labels.get(key).is_some_and(String::is_empty) {
+            wanted.labels.remove(key);
+        }
+    }
     wanted.generation = *generation;
     wanted.uid.clone_from(uid);
     wanted.created_at = *created_at;
@@ -74,4 +88,33 @@ pub(super) fn credentials(
         }
     };
     wanted.iter().map(keep).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::read;
+
+    fn stack(labels: &str) -> AnyObject {
+        let text = format!(
+            "kind: Stack\nmetadata: {{name: t, labels: {{{labels}}}}}\nspec: {{realmId: r, spaceId: s}}\n"
+        );
+        read(&[("t", text.as_bytes())]).unwrap().remove(0).1
+    }
+
+    #[test]
+    fn an_owner_stays_until_it_lets_go() {
+        let current = stack("a: x, delivery.kokumi.dev/serving: web");
+        for (labels, kept) in [
+            ("b: y", Some("web")),
+            ("b: y, delivery.kokumi.dev/serving: api", Some("api")),
+            ("b: y, delivery.kokumi.dev/serving: ''", None),
+        ] {
+            let mut wanted = stack(labels);
+            inherit(&current, &mut wanted);
+            let labels = &wanted.meta().labels;
+            assert_eq!(labels.get(keys::SERVING).map(String::as_str), kept);
+            assert!(labels.contains_key("b") && !labels.contains_key("a"));
+        }
+    }
 }

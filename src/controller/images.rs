@@ -8,7 +8,7 @@ use super::reconcile::LOCK_WAIT;
 use super::stream::{Emitter, or_default};
 use crate::api::{Code, Error, Result, v1};
 use crate::model::{Realm, RealmRef};
-use crate::runtime::{ImageInfo, PullRequest};
+use crate::runtime::{self, HELLO_IMAGE, ImageInfo, PullRequest};
 use crate::store::{LockGuard, LockMode};
 
 /// Bytes of an archive that may wait between socket and content store.
@@ -98,15 +98,23 @@ impl Controller {
         emit: &Emitter,
     ) -> Result<()> {
         let (realm, _lock) = self.hold_realm(&request.realm).await?;
+        let namespace = self.settings.namespace(&realm);
+        if runtime::image::normalise(&request.name)? == HELLO_IMAGE {
+            // It comes from this program, not from a registry.
+            self.runtime
+                .ensure_builtin_image(&namespace, &self.settings.program)
+                .await?;
+            emit.result(image_result(HELLO_IMAGE, &realm, "pulled"));
+            return Ok(());
+        }
         let pull = PullRequest {
-            namespace: self.settings.namespace(&realm),
+            namespace,
             reference: request.name.clone(),
             platform: Some(request.platform.clone()).filter(|p| !p.is_empty()),
             credentials: realm.spec.credentials.clone(),
         };
-        let runtime = &self.runtime;
         let name = tokio::select! {
-            name = runtime.pull_image(&pull, emit.watch.progress.clone()) => name?,
+            name = self.runtime.pull_image(&pull, emit.watch.progress.clone()) => name?,
             () = emit.watch.cancel.cancelled() => return Err(cancelled("pull")),
         };
         emit.result(image_result(&name, &realm, "pulled"));

@@ -8,6 +8,7 @@
 
 pub mod argocd;
 mod error;
+mod local;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 pub use error::{Error, Problem, Reason, Result};
+pub use local::Local;
 
 use crate::model::Name;
 use crate::model::delivery::{self, Artifact, DeletionPolicy, Resource, TargetType};

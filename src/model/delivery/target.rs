@@ -66,6 +66,11 @@ pub struct KukeTarget {
     pub min_healthy: Duration,
 }
 
+impl KukeTarget {
+    /// Realm of kukeon's own workloads, which releases must not touch.
+    pub const SYSTEM_REALM: &'static str = "kuke-system";
+}
+
 impl Default for KukeTarget {
     fn default() -> Self {
         Self {

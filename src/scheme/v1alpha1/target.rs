@@ -11,8 +11,6 @@ const DELETION: &Words<DeletionPolicy> = &[
     ("Delete", DeletionPolicy::Delete),
     ("Orphan", DeletionPolicy::Orphan),
 ];
-/// Realm of kukeon's own workloads, which releases must not touch.
-const SYSTEM_REALM: &str = "kuke-system";
 
 pub(super) fn target_to_model(check: &mut Check, path: &str, target: external::Target) -> Target {
     let external::Target {
@@ -46,7 +44,7 @@ fn kuke_to_model(check: &mut Check, path: &str, kuke: external::KukeTarget) -> K
     } = kuke;
     let at = |field: &str| format!("{path}.{field}");
     let default = KukeTarget::default();
-    if realm == SYSTEM_REALM {
+    if realm == KukeTarget::SYSTEM_REALM {
         let message = format!("releases must not touch the realm {realm:?}");
         check.bad(at("realm"), "SystemRealm", message);
     }
