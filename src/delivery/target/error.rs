@@ -124,14 +124,6 @@ impl Error {
 
 impl From<argocd::Error> for Error {
     fn from(error: argocd::Error) -> Self {
-        use argocd::Error as E;
-        let reason = match &error {
-            E::NotConnected(_) | E::Connection { .. } | E::Unavailable { .. } => {
-                Reason::ArgoCdUnavailable
-            }
-            E::OptInRequired { .. } => Reason::OptInRequired,
-            E::Forbidden { .. } | E::Busy { .. } | E::Rejected { .. } => Reason::ApplyFailed,
-        };
-        Self::new(reason, error.to_string())
+        Self::new(error.reason(), error.to_string())
     }
 }

@@ -7,6 +7,9 @@
 //! any point, after a crash as well.
 
 pub mod argocd;
+mod both;
+mod cluster;
+pub mod clusters;
 mod error;
 mod local;
 
@@ -15,6 +18,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+pub use both::Targets;
+pub use cluster::ArgoCd;
 pub use error::{Error, Problem, Reason, Result};
 pub use local::Local;
 

@@ -15,7 +15,7 @@ const ALLOWED_ORDER: &str = "delivery.kokumi.dev/allowed-order";
 const ALLOWED_RECIPE: &str = "delivery.kokumi.dev/allowed-recipe";
 
 /// What a Serving wants of Argo CD.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Application {
     /// Name of the Application; default the Serving's.
     pub name: String,

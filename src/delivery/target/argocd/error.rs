@@ -1,5 +1,6 @@
 //! What can go wrong on a cluster, sorted by what follows from it.
 
+use super::super::Reason;
 use super::Cluster;
 
 /// Result of the Argo CD target.
@@ -70,19 +71,16 @@ fn owned(owner: &str) -> String {
 
 impl Error {
     /// The stable reason on a Serving's conditions.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
             Self::NotConnected(_) | Self::Connection { .. } | Self::Unavailable { .. } => {
-                "ArgoCDUnavailable"
+                Reason::ArgoCdUnavailable
             }
-            Self::OptInRequired { .. } => "OptInRequired",
-            Self::Forbidden { .. } | Self::Busy { .. } | Self::Rejected { .. } => "ApplyFailed",
+            Self::OptInRequired { .. } => Reason::OptInRequired,
+            Self::Forbidden { .. } | Self::Busy { .. } | Self::Rejected { .. } => {
+                Reason::ApplyFailed
+            }
         }
-    }
-
-    /// Whether only a change by a person helps, so that trying again is no use.
-    pub fn terminal(&self) -> bool {
-        matches!(self, Self::OptInRequired { .. })
     }
 
     /// Sorts what the client says of work on `at`.

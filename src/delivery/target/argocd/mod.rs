@@ -62,13 +62,7 @@ pub async fn apply(cluster: &Cluster, wanted: &Application) -> Result<Applied> {
             .map_err(|e| Error::of(cluster, at(), e))?;
         let mut body = wanted.body();
         if let Some(live) = &live {
-            if let Ownership::Foreign(owner) = ownership(live, wanted) {
-                return Err(Error::OptInRequired {
-                    at: at(),
-                    owner,
-                    value: wanted.owner(),
-                });
-            }
+            owned(cluster, live, wanted)?;
             // The object that was looked at, not one that took its place since.
             body["metadata"]["resourceVersion"] = live.metadata.resource_version.clone().into();
             body["metadata"]["uid"] = live.metadata.uid.clone().into();
@@ -100,13 +94,73 @@ pub async fn apply(cluster: &Cluster, wanted: &Application) -> Result<Applied> {
 }
 
 /// Reads how the Application stands. None when there is none.
+///
+/// [`Error::OptInRequired`] when it belongs to somebody else.
 pub async fn observe(cluster: &Cluster, wanted: &Application) -> Result<Option<Observed>> {
     let api = api(cluster, &wanted.namespace).await?;
     let live = api
         .get_opt(&wanted.name)
         .await
         .map_err(|e| Error::of(cluster, wanted.place(cluster.name()), e))?;
-    Ok(live.map(|live| state::read(&live, wanted)))
+    let Some(live) = live else {
+        return Ok(None);
+    };
+    owned(cluster, &live, wanted)?;
+    Ok(Some(state::read(&live, wanted)))
+}
+
+/// What an apply would do, with the fields that would change: the server is
+/// asked, but told to keep nothing.
+///
+/// Fails as [`apply`] would.
+pub async fn plan(cluster: &Cluster, wanted: &Application) -> Result<(Applied, Vec<String>)> {
+    let api = api(cluster, &wanted.namespace).await?;
+    let of = |e| Error::of(cluster, wanted.place(cluster.name()), e);
+    let live = api.get_opt(&wanted.name).await.map_err(of)?;
+    if let Some(live) = &live {
+        owned(cluster, live, wanted)?;
+    }
+    let params = PatchParams {
+        force: live.is_some(),
+        dry_run: true,
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Apply(wanted.body());
+    let then = api.patch(&wanted.name, &params, &patch).await.map_err(of)?;
+    let Some(live) = live else {
+        return Ok((Applied::Created, Vec::new()));
+    };
+    let changes = state::changes(&live, &then);
+    match changes.is_empty() {
+        true => Ok((Applied::Unchanged, changes)),
+        false => Ok((Applied::Updated, changes)),
+    }
+}
+
+/// Whether an Application that is there deploys to where another one will.
+pub async fn same_destination(
+    cluster: &Cluster,
+    old: &Application,
+    new: &Application,
+) -> Result<bool> {
+    let api = api(cluster, &old.namespace).await?;
+    let live = api.get_opt(&old.name).await;
+    let live = live.map_err(|e| Error::of(cluster, old.place(cluster.name()), e))?;
+    let wanted = &new.body()["spec"]["destination"];
+    Ok(live.is_some_and(|live| live.data["spec"]["destination"] == *wanted))
+}
+
+/// Fails with [`Error::OptInRequired`] when an Application is somebody else's.
+fn owned(cluster: &Cluster, live: &DynamicObject, wanted: &Application) -> Result<()> {
+    match ownership(live, wanted) {
+        Ownership::Ours => Ok(()),
+        Ownership::Foreign(owner) => Err(Error::OptInRequired {
+            at: wanted.place(cluster.name()),
+            owner,
+            value: wanted.owner(),
+        }),
+    }
 }
 
 /// Ends once the Application was changed or deleted by anybody, or after
@@ -145,13 +199,7 @@ pub async fn delete(cluster: &Cluster, wanted: &Application, cascade: bool) -> R
         let Some(live) = api.get_opt(&wanted.name).await.map_err(of)? else {
             return Ok(true);
         };
-        if let Ownership::Foreign(owner) = ownership(&live, wanted) {
-            return Err(Error::OptInRequired {
-                at: wanted.place(cluster.name()),
-                owner,
-                value: wanted.owner(),
-            });
-        }
+        owned(cluster, &live, wanted)?;
         let finalizers = application::finalizers(&live, cascade);
         if finalizers != live.metadata.finalizers.clone().unwrap_or_default() {
             let body = serde_json::json!({ "metadata": {

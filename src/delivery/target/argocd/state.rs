@@ -1,7 +1,7 @@
 //! What an Application's status says of a Serving. Pure.
 
 use kube::api::DynamicObject;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::application::Application;
 
@@ -87,6 +87,29 @@ pub(super) fn read(live: &DynamicObject, wanted: &Application) -> Observed {
     }
 }
 
+/// The fields of ours in which an Application differs from what it will be.
+pub(super) fn changes(live: &DynamicObject, then: &DynamicObject) -> Vec<String> {
+    let of = |object: &DynamicObject| {
+        json!({
+            "metadata": {
+                "labels": object.metadata.labels,
+                "annotations": object.metadata.annotations,
+                "finalizers": object.metadata.finalizers,
+            },
+            "spec": object.data["spec"],
+        })
+    };
+    let (then, live) = (of(then), of(live));
+    let mut changes = drifted("", &then, &live);
+    // From the other side: what is there and will not be.
+    let gone = drifted("", &live, &then).into_iter().filter_map(|line| {
+        let (path, _) = line.split_once(": is null, want ")?;
+        Some(format!("{path}: removed"))
+    });
+    changes.extend(gone);
+    changes
+}
+
 /// The first of Argo CD's error conditions, such as an artifact it cannot fetch.
 fn error_condition(status: &Value) -> Option<String> {
     let conditions = status["conditions"].as_array()?;
@@ -124,8 +147,6 @@ fn drifted(path: &str, want: &Value, have: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn wanted() -> Application {
@@ -207,5 +228,22 @@ mod tests {
         live.data["spec"]["info"] = json!([{ "name": "theirs" }]);
         let seen = read(&live, &wanted());
         assert_eq!(seen.drifted, ["project: is \"other\", want \"default\""]);
+    }
+
+    #[test]
+    fn changes_are_what_comes_and_what_goes() {
+        let live: DynamicObject = serde_json::from_value(wanted().body()).unwrap();
+        let mut other = wanted();
+        other.commit_message = String::new();
+        other.prune = false;
+        let then: DynamicObject = serde_json::from_value(other.body()).unwrap();
+        assert_eq!(
+            changes(&live, &then),
+            [
+                "spec.syncPolicy.automated.prune: is true, want false",
+                "metadata.annotations.delivery.kokumi.dev/commit-message: removed",
+            ]
+        );
+        assert!(changes(&live, &live).is_empty());
     }
 }
