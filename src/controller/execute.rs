@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::join_all;
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::Controller;
@@ -210,7 +211,7 @@ impl Controller {
                 self.runtime.start_task(namespace, &id).await?;
             }
             Step::StopTask { id, grace, .. } => {
-                self.stop_task(namespace, id, *grace, watch).await?;
+                self.stop_task(target, id, *grace, watch).await?;
             }
             Step::RemoveTask { id, .. } => {
                 self.runtime.remove_task(namespace, id).await?;
@@ -230,8 +231,16 @@ impl Controller {
     /// Asks politely, waits, then kills everything in the container. The record
     /// first loses its run: should we not live to see the end, it is neither
     /// taken for one by itself nor for something that goes on.
-    async fn stop_task(&self, namespace: &str, id: &str, grace: u32, watch: &Watch) -> Result<()> {
+    async fn stop_task(
+        &self,
+        target: &Target<'_>,
+        id: &str,
+        grace: u32,
+        watch: &Watch,
+    ) -> Result<()> {
         let runtime = &self.runtime;
+        let namespace = &target.parents.namespace;
+        let mut kills = self.kills.subscribe();
         match runtime.set_labels(namespace, id, &run_label(0)).await {
             Ok(()) | Err(runtime::Error::NotFound(_)) => {}
             Err(error) => return Err(error.into()),
@@ -245,6 +254,7 @@ impl Controller {
                     Ok(Err(error)) => return Err(error.into()),
                     Err(_) => {}
                 },
+                () = killed(&mut kills, &target.at) => {}
                 () = watch.cancel.cancelled() => {
                     return Err(Error::new(Code::Cancelled, "Cancelled", "cancelled during the grace period"));
                 }
@@ -383,6 +393,18 @@ impl Controller {
             (label::INSTANCE.to_owned(), self.settings.instance()),
             (label::REALM.to_owned(), realm.to_string()),
         ])
+    }
+}
+
+/// Waits until somebody wants an object killed.
+async fn killed(kills: &mut broadcast::Receiver<ObjectRef>, at: &ObjectRef) {
+    loop {
+        match kills.recv().await {
+            Ok(killed) if killed == *at => return,
+            // One that was missed comes again, as long as it is wanted.
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
     }
 }
 

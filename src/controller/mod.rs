@@ -28,6 +28,7 @@ mod upkeep;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;
 
 pub use plan::{Options, Verdict, plan_cell, plan_realm, plan_space, plan_stack};
@@ -49,6 +50,8 @@ pub struct Controller {
     network: Arc<dyn Network>,
     cgroups: Arc<dyn Cgroups>,
     queue: queue::Queue<ObjectRef>,
+    /// Cells that are being killed: whoever gives one a grace ends it.
+    kills: broadcast::Sender<ObjectRef>,
     /// The loop runs: stored status is kept fresh by events.
     live: AtomicBool,
     /// Work that goes on after its caller left, until it is consistent.
@@ -71,6 +74,7 @@ impl Controller {
             network,
             cgroups,
             queue: queue::Queue::default(),
+            kills: broadcast::Sender::new(64),
             live: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         }))

@@ -20,6 +20,9 @@ use crate::store::LockMode;
 /// Longest pause between two looks at a container that does not run.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// Pause between two attempts to end a grace.
+const KILL_AGAIN: Duration = Duration::from_millis(100);
+
 impl Controller {
     /// Changes the operator's intent and makes it so.
     pub(super) async fn change_run_state(
@@ -43,10 +46,11 @@ impl Controller {
         };
         self.get_cell(&at)?;
         self.require_containerd().await?;
-        let _lock = self
-            .store
-            .lock(&object, LockMode::Exclusive, LOCK_WAIT)
-            .await?;
+        let lock = self.store.lock(&object, LockMode::Exclusive, LOCK_WAIT);
+        let _lock = tokio::select! {
+            lock = lock => lock?,
+            never = self.cut_graces(&object), if request.action == "kill" => match never {},
+        };
         let mut cell = self.get_cell(&at)?;
         if cell.meta.deletion.is_some() {
             return Err(Error::new(
@@ -85,6 +89,16 @@ impl Controller {
             ..result_for(&object, action)
         });
         Ok(())
+    }
+
+    /// Ends the grace that anybody in this process gives a cell, again and again
+    /// for as long as it is polled.
+    async fn cut_graces(&self, at: &ObjectRef) -> std::convert::Infallible {
+        loop {
+            // Nobody listens when nobody waits.
+            let _ = self.kills.send(at.clone());
+            tokio::time::sleep(KILL_AGAIN).await;
+        }
     }
 
     /// Whether a container of a running cell has ended for good; `start` then

@@ -694,6 +694,8 @@ fn containerd_dies_and_comes_back() -> Verdict {
     .ok();
     host.await_state("c", "Ready");
     let pid = host.container("c", "main")["pid"].clone();
+    let mut following = host.start(&["log", "-f", "c"]);
+    eventually(5.0, "it follows", || !following.out().is_empty());
     let dir = host.dir.join("containerd");
     host.engine.as_mut().unwrap().kill();
     fs::remove_file(dir.join("containerd.sock")).ok();
@@ -705,6 +707,13 @@ fn containerd_dies_and_comes_back() -> Verdict {
         host.state("c") == "Ready"
     });
     assert_eq!(host.container("c", "main")["pid"], pid);
+    let so_far = following.out().len();
+    eventually(10.0, "who follows reads on", || {
+        assert!(following.alive(), "the container has not ended");
+        following.out().len() > so_far
+    });
+    following.signal(nix::sys::signal::Signal::SIGINT);
+    following.wait(LIMIT);
     eventually(10.0, "verbs work again", || {
         host.kuke(&["restart", "c"]).code == 0
     });

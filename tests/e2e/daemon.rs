@@ -29,6 +29,7 @@ pub const CASES: &[&[Case]] = &[cases![
     cable_pulled_behind_our_back,
     cgroup_and_pin_are_put_back,
     workers_wait_for_nobody,
+    kill_ends_the_grace_of_others,
     missing_image_keeps_no_other_down,
     socket_is_for_root,
     drains_on_sigterm,
@@ -453,6 +454,11 @@ fn workers_wait_for_nobody() -> Verdict {
         let now = host.container("due", "main");
         now["state"] == "Ready" && now["pid"] != pid
     });
+    // Nor does what need not change of the stack they are in.
+    let stack = "apiVersion: v1beta1\nkind: Stack\nmetadata: {name: default}\nspec: {realmId: default, spaceId: default}\n";
+    host.apply(stack)
+        .ok()
+        .says(&["Stack \"default\": unchanged"]);
     assert!(stopping.iter_mut().all(|s| s.alive()), "they still wait");
     for name in &names {
         let pid = host.container(name, "main")["pid"].to_string();
@@ -460,6 +466,31 @@ fn workers_wait_for_nobody() -> Verdict {
     }
     for running in stopping {
         running.wait(LIMIT).ok();
+    }
+    host.finish();
+    Ok(())
+}
+
+/// Both of a caller and, once that has left, of the loop.
+fn kill_ends_the_grace_of_others() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let deaf = "trap '' TERM; echo up; while :; do sleep 0.1; done";
+    host.apply(&shell("deaf", deaf, &["stopGraceSeconds: 300"]))
+        .ok();
+    for leaves in [false, true] {
+        host.kuke(&["start", "deaf"]).ok();
+        host.await_state("deaf", "Ready");
+        let mut stopping = host.start(&["stop", "deaf"]);
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(stopping.alive(), "it waits for the grace");
+        if leaves {
+            stopping.signal(Signal::SIGINT);
+            // The loop takes it up.
+            std::thread::sleep(Duration::from_secs(3));
+        }
+        host.kuke(&["kill", "deaf"]).ok();
+        stopping.wait(LIMIT).code(if leaves { 130 } else { 0 });
+        assert_eq!(host.census().count("task"), 0);
     }
     host.finish();
     Ok(())
