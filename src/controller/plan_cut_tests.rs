@@ -181,3 +181,27 @@ fn a_change_that_is_undone_leaves_the_others_alone() {
         assert!(earlier.meta.generation > wanted.meta.generation);
     }
 }
+
+#[test]
+fn a_stopped_cell_stays_stopped_after_a_reboot() {
+    let (mut cell, mut host) = single(RestartPolicy::Always);
+    cell.spec.run_state = RunState::Stopped;
+    host.converge(&mut cell);
+    assert_eq!(cell.status.state, CellState::Stopped);
+    host.seen.cgroup = false;
+    assert!(plan_cell(&cell, &host.seen, &Options::default()).is_empty());
+}
+
+#[test]
+fn a_running_cell_comes_back_after_a_reboot() {
+    let (mut cell, mut host) = single(RestartPolicy::Never);
+    for record in host.seen.containers.values_mut() {
+        record.task = None;
+    }
+    host.seen.cgroup = false;
+    host.seen.sandbox.pinned = false;
+    host.seen.sandbox.attached = false;
+    host.converge(&mut cell);
+    assert_eq!(cell.status.state, CellState::Ready);
+    assert!(host.seen.sandbox.attached);
+}

@@ -478,29 +478,5 @@ fn what_was_removed_behind_our_back_is_put_back() {
     assert_eq!(cell.status.state, CellState::Ready);
 }
 
-#[test]
-fn a_stopped_cell_stays_stopped_after_a_reboot() {
-    let (mut cell, mut host) = single(RestartPolicy::Always);
-    cell.spec.run_state = RunState::Stopped;
-    host.converge(&mut cell);
-    assert_eq!(cell.status.state, CellState::Stopped);
-    host.seen.cgroup = false;
-    assert!(plan_cell(&cell, &host.seen, &Options::default()).is_empty());
-}
-
-#[test]
-fn a_running_cell_comes_back_after_a_reboot() {
-    let (mut cell, mut host) = single(RestartPolicy::Never);
-    for record in host.seen.containers.values_mut() {
-        record.task = None;
-    }
-    host.seen.cgroup = false;
-    host.seen.sandbox.pinned = false;
-    host.seen.sandbox.attached = false;
-    host.converge(&mut cell);
-    assert_eq!(cell.status.state, CellState::Ready);
-    assert!(host.seen.sandbox.attached);
-}
-
 #[path = "plan_cut_tests.rs"]
 mod cuts;
