@@ -17,6 +17,11 @@ const OWNED: &[&str] = &[
     label::RUN,
 ];
 
+/// Whether a label key is for kukeon alone to write.
+pub fn is_reserved_label(key: &str) -> bool {
+    key.ends_with(".kukeon.io") || OWNED.contains(&key)
+}
+
 /// Drops what only kukeon writes, refuses what only kukeon may write.
 pub(super) fn desired(mut object: AnyObject) -> Result<AnyObject, Error> {
     let mut check = Check::default();
@@ -93,7 +98,7 @@ fn clean(check: &mut Check, meta: &mut Meta) {
     *created_at = None;
     *deletion = None;
     for key in labels.keys() {
-        if key.ends_with(".kukeon.io") || OWNED.contains(&key.as_str()) {
+        if is_reserved_label(key) {
             check
                 .bad(
                     format!("metadata.labels.{key}"),

@@ -11,6 +11,7 @@ pub mod v1alpha1;
 pub mod v1beta1;
 
 pub use error::Error;
+pub use input::is_reserved_label;
 
 use crate::api::{Document, Object, V1beta1};
 use crate::model::delivery::AnyRelease;

@@ -13,6 +13,7 @@ mod bad_input;
 mod census;
 mod cleanup;
 mod command;
+mod convert;
 mod daemon;
 mod host;
 mod image;
@@ -37,6 +38,7 @@ fn main() -> std::process::ExitCode {
         bad_input::CASES,
         interrupt::CASES,
         cleanup::CASES,
+        convert::CASES,
     ]
     .concat();
     runner::run(&groups, world::prepare, world::clean)

@@ -1,6 +1,8 @@
 //! `kuke convert`.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, ValueEnum};
@@ -110,7 +112,7 @@ impl Convert {
         }
         match &self.output {
             None => context.out.bytes(text.as_bytes())?,
-            Some(path) => std::fs::write(path, &text).map_err(|e| {
+            Some(path) => write(path, &text).map_err(|e| {
                 let what = format!("failed to write {}: {e}", path.display());
                 Error::failed("Output", what)
             })?,
@@ -131,14 +133,13 @@ impl Convert {
         let [input] = inputs else {
             return Err(usage("--from compose takes one file").into());
         };
-        let directory = match input.source.as_str() {
-            "standard input" => PathBuf::from("."),
-            path => Path::new(path)
-                .parent()
-                .map(Path::to_owned)
-                .unwrap_or_default(),
+        let directory = match (input.source.as_str(), Path::new(&input.source).parent()) {
+            ("standard input", _) | (_, None) => Path::new("."),
+            // A bare file name has an empty parent.
+            (_, Some(parent)) if parent.as_os_str().is_empty() => Path::new("."),
+            (_, Some(parent)) => parent,
         };
-        let directory = std::path::absolute(&directory).map_err(|e| {
+        let directory = std::path::absolute(directory).map_err(|e| {
             Error::failed(
                 "FileUnreadable",
                 format!("the directory of {}: {e}", input.source),
@@ -165,6 +166,13 @@ impl Convert {
         };
         compose::from_compose(&project, scope, self.allow_partial)
     }
+}
+
+/// Variables and logins may be secrets: a new file is its owner's.
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path)?.write_all(text.as_bytes())
 }
 
 fn read(path: &Path) -> crate::api::Result<String> {

@@ -11,6 +11,7 @@ use super::{Reader, deploy, mounts, ports};
 use crate::api::v1beta1::{self, Capabilities, Cell, CellSpec, ContainerSpec, Metadata};
 use crate::api::yaml::Position;
 use crate::api::yaml::located::{Entry, Kind, Value};
+use crate::scheme;
 
 /// Fields of a service that mean nothing here.
 const HARMLESS: &[&str] = &["attach", "develop"];
@@ -159,7 +160,15 @@ pub(super) fn read(reader: &mut Reader<'_>, entry: &Entry, notes: &mut Notes) {
             notes.lost(path_of(key), at, "has no equivalent", REMOVE);
         }
     }
-    let labels = pairs(&mut fields, "labels", notes);
+    let mut labels = pairs(&mut fields, "labels", notes);
+    labels.retain(|key, _| {
+        let reserved = scheme::is_reserved_label(key);
+        if reserved {
+            let message = format!("the label key {key:?} is reserved for kukeon");
+            notes.lost(path_of("labels"), at, message, REMOVE);
+        }
+        !reserved
+    });
     let mut annotations = pairs(&mut fields, "annotations", notes);
     let text = ports_text(&offered);
     if !text.is_empty() {

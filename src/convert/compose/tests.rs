@@ -101,7 +101,7 @@ fn a_project_in_full() {
         .into_iter()
         .map(AnyObject::Cell)
         .collect();
-    let values = crate::convert::to_kubernetes(&objects).unwrap();
+    let values = crate::convert::to_kubernetes(&objects, crate::scheme::Secrets::Hide).unwrap();
     let kinds: Vec<_> = values.iter().map(|v| v["kind"].as_str().unwrap()).collect();
     assert_eq!(
         kinds,
@@ -276,6 +276,7 @@ fn what_has_no_equivalent_is_named() {
         ("networks: [one, two]", "not be kept apart"),
         ("ulimits: {nofile: 5}", "set them on the daemon"),
         ("stop_signal: SIGINT", "SIGTERM"),
+        ("labels: {kukeon.io/realm: x}", "reserved for kukeon"),
     ] {
         let found = losses(&service(fields));
         assert_eq!(found.len(), 1, "{fields}: {found:#?}");

@@ -20,21 +20,25 @@ use super::{Converted, Result, Source, stream};
 use crate::api::{self, Problem};
 use crate::apply;
 use crate::model::AnyObject;
-use crate::scheme::{self, Decoded};
+use crate::scheme::{self, Decoded, Secrets};
 
 pub(super) use pod::ENDLESS;
 pub use ports::{PORTS, Port, parse_ports, ports_text};
 pub use read::from_kubernetes;
 
+/// Raised whenever the same documents could become other objects.
+pub const CONTRACT: u32 = 1;
+
 /// Renders documents as Kubernetes objects, in a stable order: Namespaces,
 /// Secrets, ServiceAccounts, NetworkPolicies, Services, then Jobs and
-/// Deployments, each by namespace and name. A Container must have been folded
-/// into its Cell (see [`apply::read`]).
+/// Deployments, each by namespace and name. Keys are sorted. A Container must
+/// have been folded into its Cell (see [`apply::read`]). With [`Secrets::Hide`]
+/// logins of a realm are refused, so that no password is in what is written.
 ///
 /// # Errors
 /// [`Error::Lost`] with every field that has no equivalent.
-pub fn to_kubernetes(documents: &[AnyObject]) -> Result<Vec<Value>> {
-    let (objects, losses) = write::objects(documents);
+pub fn to_kubernetes(documents: &[AnyObject], secrets: Secrets) -> Result<Vec<Value>> {
+    let (objects, losses) = write::objects(documents, secrets);
     match losses.is_empty() {
         true => Ok(objects),
         false => Err(Error::Lost(losses)),
@@ -65,7 +69,7 @@ pub fn from_sources(sources: &[Source<'_>], partial: bool) -> Result<Converted> 
     }
     let objects = apply::read_all(sources)?.runtime;
     let objects: Vec<AnyObject> = objects.into_iter().map(|(_, o)| o).collect();
-    let (values, losses) = write::objects(&objects);
+    let (values, losses) = write::objects(&objects, Secrets::Keep);
     if !partial && !losses.is_empty() {
         return Err(Error::Lost(losses));
     }
@@ -99,7 +103,7 @@ fn alone(object: &Decoded) -> Vec<Problem> {
             losses
         }
         object => {
-            let (_, losses) = write::objects(std::slice::from_ref(object));
+            let (_, losses) = write::objects(std::slice::from_ref(object), Secrets::Keep);
             losses.into_iter().map(|l| l.located.problem).collect()
         }
     }

@@ -16,6 +16,10 @@ pub(super) const RETRIES: u32 = 5;
 /// As many restarts as Kubernetes can count: without end.
 pub(in crate::convert) const ENDLESS: u32 = i32::MAX as u32;
 
+/// Annotation of Jobs: a Job cannot be changed, so Argo CD replaces it.
+pub(super) const REPLACED: (&str, &str) =
+    ("argocd.argoproj.io/sync-options", "Force=true,Replace=true");
+
 /// What becomes of a cell.
 enum Workload {
     /// Runs forever.
@@ -49,6 +53,13 @@ pub(super) fn write(cell: &Cell, losses: &mut Vec<Problem>) -> Value {
     }
     let own = names::owner(at);
     labels.extend(own.clone());
+    let workload = workload(&spec.containers, losses);
+    if let Workload::Job { .. } = workload {
+        let (key, value) = REPLACED;
+        annotations
+            .entry(key.into())
+            .or_insert_with(|| value.into());
+    }
     let mut metadata = json!({
         "name": names::workload(at),
         "namespace": at.realm.as_str(),
@@ -57,7 +68,6 @@ pub(super) fn write(cell: &Cell, losses: &mut Vec<Problem>) -> Value {
     if !annotations.is_empty() {
         metadata["annotations"] = json!(annotations);
     }
-    let workload = workload(&spec.containers, losses);
     let stopped = spec.run_state == RunState::Stopped;
     let mut template =
         json!({"metadata": {"labels": labels}, "spec": pod(cell, &workload, losses)});

@@ -8,6 +8,7 @@ use super::super::loss::lost;
 use super::{Labels, names};
 use crate::api::Problem;
 use crate::model::{Realm, RegistryCredential, label};
+use crate::scheme::Secrets;
 
 /// Name of the Secret that holds a realm's logins.
 pub(super) const REGISTRIES: &str = "kukeon-registries";
@@ -16,7 +17,7 @@ pub(super) const REGISTRIES: &str = "kukeon-registries";
 const HUB: &str = "https://index.docker.io/v1/";
 
 /// The Namespace, and Secret and ServiceAccount when there are logins.
-pub(super) fn write(realm: &Realm, losses: &mut Vec<Problem>) -> Vec<Value> {
+pub(super) fn write(realm: &Realm, secrets: Secrets, losses: &mut Vec<Problem>) -> Vec<Value> {
     let Realm {
         at,
         meta,
@@ -51,6 +52,14 @@ pub(super) fn write(realm: &Realm, losses: &mut Vec<Problem>) -> Vec<Value> {
         namespace["metadata"]["annotations"] = json!(annotations);
     }
     let mut out = vec![namespace];
+    if secrets == Secrets::Hide && !spec.credentials.is_empty() {
+        losses.push(lost(
+            "spec.registryCredentials",
+            "passwords do not belong into an artifact",
+            "remove them, and make the pull secret on the cluster",
+        ));
+        return out;
+    }
     let auths = logins(&spec.credentials, losses);
     if !auths.is_empty() {
         let config = STANDARD.encode(json!({"auths": auths}).to_string());

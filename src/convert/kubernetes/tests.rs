@@ -184,7 +184,7 @@ proptest! {
     /// What is written is legal, is read without loss, and means the same.
     #[test]
     fn a_cell_comes_back(cell in cell().prop_map(convertible)) {
-        let (values, _) = write::objects(&[AnyObject::Cell(cell.clone())]);
+        let (values, _) = write::objects(&[AnyObject::Cell(cell.clone())], Secrets::Keep);
         values.iter().for_each(check);
         let text = stream(&values).unwrap();
         let ours = back(&text);
@@ -201,7 +201,7 @@ proptest! {
             .collect();
         prop_assert_eq!(&found, &[normal(&cell)]);
         // And there again: the same bytes.
-        let again = to_kubernetes(&objects(&ours)).unwrap();
+        let again = to_kubernetes(&objects(&ours), Secrets::Keep).unwrap();
         let known: Vec<&Value> = again.iter().collect();
         let order = found[0].spec.containers.iter().map(|c| &c.id).eq(cell.spec.containers.iter().map(|c| &c.id));
         if order {
@@ -213,7 +213,7 @@ proptest! {
     #[test]
     fn a_realm_and_a_space_come_back(realm in realm(), space in space()) {
         let documents = [AnyObject::Realm(realm.clone()), AnyObject::Space(space.clone())];
-        let (values, _) = write::objects(&documents);
+        let (values, _) = write::objects(&documents, Secrets::Keep);
         values.iter().for_each(check);
         let found = objects(&back(&stream(&values).unwrap()));
         let mut logins: Vec<_> = realm.spec.credentials.into_iter()
@@ -279,10 +279,21 @@ fn an_example_in_full() {
     let whole = objects(&back(&converted.text));
     assert_eq!(whole, objects(SHOP));
     assert_eq!(
-        to_kubernetes(&whole).unwrap(),
-        to_kubernetes(&objects(SHOP)).unwrap()
+        to_kubernetes(&whole, Secrets::Keep).unwrap(),
+        to_kubernetes(&objects(SHOP), Secrets::Keep).unwrap()
     );
-    to_kubernetes(&whole).unwrap().iter().for_each(check);
+    to_kubernetes(&whole, Secrets::Keep)
+        .unwrap()
+        .iter()
+        .for_each(check);
+}
+
+#[test]
+fn an_artifact_holds_no_password() {
+    let error = to_kubernetes(&objects(SHOP), Secrets::Hide)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("spec.registryCredentials"), "{error}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::super::loss::{Loss, lost};
 use super::{network, pod, realm};
 use crate::api::Problem;
 use crate::model::{AnyObject, Stack};
+use crate::scheme::Secrets;
 
 /// Order of the kinds: what others need comes first.
 const ORDER: &[&str] = &[
@@ -21,7 +22,7 @@ const ORDER: &[&str] = &[
 ];
 
 /// All objects in a stable order, and what could not be said in them.
-pub(super) fn objects(documents: &[AnyObject]) -> (Vec<Value>, Vec<Loss>) {
+pub(super) fn objects(documents: &[AnyObject], secrets: Secrets) -> (Vec<Value>, Vec<Loss>) {
     let mut out: BTreeMap<(usize, String, String), Value> = BTreeMap::new();
     let mut makers: BTreeMap<(usize, String, String), String> = BTreeMap::new();
     let mut losses = Vec::new();
@@ -29,7 +30,7 @@ pub(super) fn objects(documents: &[AnyObject]) -> (Vec<Value>, Vec<Loss>) {
         let title = title(document);
         let mut problems = Vec::new();
         let values = match document {
-            AnyObject::Realm(realm) => realm::write(realm, &mut problems),
+            AnyObject::Realm(realm) => realm::write(realm, secrets, &mut problems),
             AnyObject::Space(space) => vec![network::space(space, &mut problems)],
             AnyObject::Stack(stack) => {
                 check_stack(stack, &mut problems);

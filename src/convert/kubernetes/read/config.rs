@@ -99,9 +99,14 @@ impl Config {
             &["immutable"],
             &[("binaryData", "mount a host file with a hostPath volume")],
         );
+        let key = (store, meta.namespace, meta.text);
+        if self.entries.contains_key(&key) {
+            let message = format!("the {} {:?} is there twice", store.kind(), key.2);
+            notes.error("metadata.name", document.value.at, "Duplicate", message);
+        }
         let is_login = values.iter().any(|(key, _)| key == ".dockerconfigjson");
         self.entries.insert(
-            (store, meta.namespace, meta.text),
+            key,
             Entry {
                 stream: document.stream,
                 title: document.title.clone(),

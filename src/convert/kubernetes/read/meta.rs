@@ -3,9 +3,10 @@
 use super::super::super::loss::Notes;
 use super::super::super::ours::{self, Scope};
 use super::super::super::walk::Fields;
-use super::is_owned;
+use super::super::pod::REPLACED;
 use crate::api::yaml::Position;
 use crate::model::{Labels, Name, label};
+use crate::scheme;
 
 /// Labels that say where an object lives.
 pub(super) const OWNED: &[&str] = &[label::REALM, label::SPACE, label::STACK, label::CELL];
@@ -56,6 +57,13 @@ impl Metadata {
             labels: fields.texts(notes, "labels"),
             notes: fields.texts(notes, "annotations"),
         };
+        for (key, _) in &out.labels {
+            if scheme::is_reserved_label(key) && !OWNED.contains(&key.as_str()) {
+                let path = format!("{}.labels.{key}", fields.path);
+                let message = format!("the label key {key:?} is reserved for kukeon");
+                notes.lost(path, value.at, message, "remove it");
+            }
+        }
         fields.finish(
             notes,
             SERVER,
@@ -76,13 +84,18 @@ impl Metadata {
     /// Labels without ours.
     pub(super) fn plain_labels(&self) -> Labels {
         let mut labels = ours::plain_labels(&self.labels, OWNED);
-        labels.retain(|key, _| !is_owned(key));
+        labels.retain(|key, _| !scheme::is_reserved_label(key));
         labels
     }
 
     /// Annotations without those of tools.
     pub(super) fn annotations(&self) -> Labels {
-        ours::plain_labels(&self.notes, FOREIGN)
+        let mut notes = ours::plain_labels(&self.notes, FOREIGN);
+        let (key, value) = REPLACED;
+        if notes.get(key).is_some_and(|found| found == value) {
+            notes.remove(key);
+        }
+        notes
     }
 
     /// The object's name as one of ours.

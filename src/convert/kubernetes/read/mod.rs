@@ -21,8 +21,9 @@ use super::write;
 use crate::api::closest;
 use crate::api::yaml::located::{Kind, Stream, Value};
 use crate::model::{RealmRef, SpaceRef, label};
+use crate::scheme::Secrets;
 use config::Config;
-use meta::{Metadata, OWNED};
+use meta::Metadata;
 
 /// One object of the input.
 pub(super) struct Document<'a> {
@@ -289,7 +290,7 @@ fn derived(objects: &[crate::model::AnyObject], documents: &[Document<'_>], note
     if policies.is_empty() {
         return;
     }
-    let (values, _) = write::objects(objects);
+    let (values, _) = write::objects(objects, Secrets::Keep);
     let spec = |value: &Json| value["spec"].clone();
     let known: BTreeSet<String> = values
         .iter()
@@ -309,9 +310,4 @@ fn derived(objects: &[crate::model::AnyObject], documents: &[Document<'_>], note
             );
         }
     }
-}
-
-/// Keys of labels that are ours.
-fn is_owned(key: &str) -> bool {
-    OWNED.contains(&key) || key.ends_with(".kukeon.io")
 }

@@ -201,6 +201,11 @@ fn what_has_no_equivalent_is_named() {
             "called \"web\", and by no other name",
         ),
         (
+            "labels: {app: web}}\nspec",
+            "labels: {app: web, x.kukeon.io: y}}\nspec",
+            "metadata.labels.x.kukeon.io: the label key",
+        ),
+        (
             "kind: Service",
             "kind: Ingress",
             "a Ingress has no equivalent; run a reverse proxy",
