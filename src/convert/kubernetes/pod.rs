@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::super::loss::lost;
 use super::{PORTS, container, names};
 use crate::api::Problem;
-use crate::model::{Cell, ContainerSpec, RestartPolicy, RunState};
+use crate::model::{Cell, CellSpec, ContainerSpec, RestartPolicy, RunState};
 
 /// Seconds between SIGTERM and SIGKILL of a container that says nothing.
 pub(super) const GRACE: u32 = 10;
@@ -41,10 +41,18 @@ pub(super) fn write(cell: &Cell, losses: &mut Vec<Problem>) -> Value {
         spec,
         status: _,
     } = cell;
+    let CellSpec {
+        containers,
+        auto_delete,
+        run_state,
+        // Written by kukeon only.
+        run_generation: _,
+        restart_generation: _,
+    } = spec;
     let mut labels = names::labels(&meta.labels, losses);
     let mut annotations = names::annotations(&meta.annotations, losses);
     annotations.remove(PORTS);
-    if spec.auto_delete {
+    if *auto_delete {
         losses.push(lost(
             "spec.autoDelete",
             "a Job is not removed for having succeeded only",
@@ -53,7 +61,7 @@ pub(super) fn write(cell: &Cell, losses: &mut Vec<Problem>) -> Value {
     }
     let own = names::owner(at);
     labels.extend(own.clone());
-    let workload = workload(&spec.containers, losses);
+    let workload = workload(containers, losses);
     if let Workload::Job { .. } = workload {
         let (key, value) = REPLACED;
         annotations
@@ -68,7 +76,7 @@ pub(super) fn write(cell: &Cell, losses: &mut Vec<Problem>) -> Value {
     if !annotations.is_empty() {
         metadata["annotations"] = json!(annotations);
     }
-    let stopped = spec.run_state == RunState::Stopped;
+    let stopped = *run_state == RunState::Stopped;
     let mut template =
         json!({"metadata": {"labels": labels}, "spec": pod(cell, &workload, losses)});
     match workload {

@@ -66,6 +66,7 @@ fn normal(cell: &Cell) -> Cell {
     cell.status = CellStatus::default();
     cell.spec.auto_delete = false;
     cell.spec.run_generation = 0;
+    cell.spec.restart_generation = 0;
     cell.meta = normal_meta(&cell.meta);
     let ending = |p: RestartPolicy| p != RestartPolicy::Always;
     let job = cell
