@@ -5,6 +5,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -179,38 +180,60 @@ fn convertible(mut cell: Cell) -> Cell {
     cell
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+/// What is written is legal, is read without loss, and means the same. In
+/// debug builds the generator of cells alone takes most of a test's stack.
+#[test]
+fn a_cell_comes_back() {
+    let run = || {
+        let mut runner = TestRunner::new(ProptestConfig::with_cases(400));
+        runner.run(&cell().prop_map(convertible), comes_back)
+    };
+    let thread = std::thread::Builder::new().stack_size(32 << 20).spawn(run);
+    thread.unwrap().join().unwrap().unwrap();
+}
 
-    /// What is written is legal, is read without loss, and means the same.
-    #[test]
-    fn a_cell_comes_back(cell in cell().prop_map(convertible)) {
-        let (values, _) = write::objects(&[AnyObject::Cell(cell.clone())], Secrets::Keep);
-        values.iter().for_each(check);
-        let text = stream(&values).unwrap();
-        let ours = back(&text);
-        let found = objects(&ours);
-        let found: Vec<_> = found
-            .into_iter()
-            .filter_map(|object| match object {
-                AnyObject::Cell(mut cell) => {
-                    cell.meta.annotations.remove(PORTS);
-                    Some(cell)
-                }
-                _ => None,
-            })
-            .collect();
-        prop_assert_eq!(&found, &[normal(&cell)]);
-        // And there again: the same bytes.
-        let again = to_kubernetes(&objects(&ours), Secrets::Keep).unwrap();
-        let known: Vec<&Value> = again.iter().collect();
-        let order = found[0].spec.containers.iter().map(|c| &c.id).eq(cell.spec.containers.iter().map(|c| &c.id));
-        if order {
-            prop_assert_eq!(known.iter().filter(|v| ["Job", "Deployment"].contains(&v["kind"].as_str().unwrap())).count(), 1);
-            prop_assert!(values.iter().all(|v| known.contains(&v)), "{text}\n{again:#?}");
-        }
+fn comes_back(cell: Cell) -> Result<(), TestCaseError> {
+    let (values, _) = write::objects(&[AnyObject::Cell(cell.clone())], Secrets::Keep);
+    values.iter().for_each(check);
+    let text = stream(&values).unwrap();
+    let ours = back(&text);
+    let found = objects(&ours);
+    let found: Vec<_> = found
+        .into_iter()
+        .filter_map(|object| match object {
+            AnyObject::Cell(mut cell) => {
+                cell.meta.annotations.remove(PORTS);
+                Some(cell)
+            }
+            _ => None,
+        })
+        .collect();
+    prop_assert_eq!(&found, &[normal(&cell)]);
+    // And there again: the same bytes.
+    let again = to_kubernetes(&objects(&ours), Secrets::Keep).unwrap();
+    let known: Vec<&Value> = again.iter().collect();
+    let order = found[0].spec.containers.iter().map(|c| &c.id).eq(cell
+        .spec
+        .containers
+        .iter()
+        .map(|c| &c.id));
+    if order {
+        prop_assert_eq!(
+            known
+                .iter()
+                .filter(|v| ["Job", "Deployment"].contains(&v["kind"].as_str().unwrap()))
+                .count(),
+            1
+        );
+        prop_assert!(
+            values.iter().all(|v| known.contains(&v)),
+            "{text}\n{again:#?}"
+        );
     }
+    Ok(())
+}
 
+proptest! {
     #[test]
     fn a_realm_and_a_space_come_back(realm in realm(), space in space()) {
         let documents = [AnyObject::Realm(realm.clone()), AnyObject::Space(space.clone())];
