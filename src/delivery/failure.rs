@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::api::{self, Code};
+
 /// The stable reasons, as they stand in conditions (delivery spec, section 11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -107,5 +109,19 @@ impl Failure {
     pub fn about(mut self, what: impl fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
+    }
+}
+
+impl From<Failure> for api::Error {
+    fn from(failure: Failure) -> Self {
+        let code = match failure.reason {
+            Reason::SourceNotFound => Code::NotFound,
+            Reason::SourceUnavailable => Code::Unavailable,
+            Reason::SourceDigestMismatch => Code::Conflict,
+            Reason::RendererUnavailable => Code::Unsupported,
+            Reason::RenderFailed | Reason::ArtifactInvalid => Code::Failed,
+            _ => Code::Invalid,
+        };
+        api::Error::new(code, failure.reason.as_str(), failure.message).hint(failure.hint)
     }
 }

@@ -144,7 +144,7 @@ impl Tree {
 }
 
 /// A relative path without `.` and empty parts; `..` and `/` in front are refused.
-pub(super) fn clean(path: &str) -> Result<String> {
+pub(crate) fn clean(path: &str) -> Result<String> {
     if path.starts_with('/') || path.len() > MAX_PATH || path.contains('\0') {
         return Err(invalid(format!("the path {path:?} leaves the source")));
     }

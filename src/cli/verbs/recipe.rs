@@ -1,0 +1,137 @@
+//! `kuke recipe`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::api::{self, Error};
+use crate::apply;
+use crate::cli::context::Context;
+use crate::cli::failure::{Failure, Outcome, usage};
+use crate::cli::manifest;
+use crate::cli::output::{Format, Out};
+use crate::delivery::render::{Rendered, offline};
+use crate::model::delivery::{AnyRelease, Recipe as Wanted};
+
+/// Work with Recipes
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub struct Recipe {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Render Recipes from files, without a daemon
+    #[command(
+        after_help = "Examples:\n  kuke recipe render -f recipe.yaml\n  kuke recipe render -f recipe.yaml --check\n  kuke recipe render -f recipe.yaml -o json | jq -r .digest"
+    )]
+    Render(Render),
+}
+
+/// Prints the canonical manifest; hash and digest go to standard error.
+#[derive(Debug, Args)]
+struct Render {
+    /// File, directory, or - for standard input
+    #[arg(long, short, value_name = "FILE|DIR|-", required = true)]
+    file: Vec<String>,
+    /// Say only whether it can be rendered, with hash and digest
+    #[arg(long)]
+    check: bool,
+    /// Output format
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// What a program reads.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Printed<'a> {
+    recipe: String,
+    config_hash: &'a str,
+    digest: &'a str,
+    size: u64,
+    renderer: &'a str,
+    documents: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifest: Option<&'a str>,
+}
+
+impl Recipe {
+    /// The name of the inner verb, and whether it changes something.
+    pub fn shape(&self) -> (&'static str, bool) {
+        match &self.verb {
+            Verb::Render(_) => ("recipe render", false),
+        }
+    }
+
+    /// Runs the inner verb.
+    pub async fn run(self, context: &Context) -> Outcome {
+        match self.verb {
+            Verb::Render(verb) => verb.run(context).await,
+        }
+    }
+}
+
+impl Render {
+    async fn run(self, context: &Context) -> Outcome {
+        let mut seen = 0;
+        for file in manifest::read_all(&self.file)? {
+            let path = Path::new(&file.source);
+            let here = std::env::current_dir().map_err(Failure::from)?;
+            let dir: PathBuf = here.join(path.parent().unwrap_or(Path::new("")));
+            for recipe in recipes(&file.source, &file.text)? {
+                let rendered = offline::render(&recipe, &dir).await.map_err(|failure| {
+                    Error::from(failure.about(format!("recipe {:?}", recipe.meta.name.as_str())))
+                })?;
+                self.print(&context.out, &recipe, &rendered)?;
+                seen += 1;
+            }
+        }
+        match seen {
+            0 => Err(usage("the files hold no Recipe").into()),
+            _ => Ok(0),
+        }
+    }
+
+    fn print(&self, out: &Out, recipe: &Wanted, rendered: &Rendered) -> Result<(), Failure> {
+        let name = recipe.meta.name.as_str();
+        let (hash, digest) = (&rendered.config_hash, rendered.artifact.digest());
+        if self.output.is_structured() {
+            let printed = Printed {
+                recipe: format!("{}/{name}", recipe.meta.namespace),
+                config_hash: hash,
+                digest,
+                size: rendered.artifact.size(),
+                renderer: &rendered.renderer.name,
+                documents: rendered.resources.len(),
+                manifest: (!self.check).then_some(&*rendered.manifest),
+            };
+            return out.structured(self.output, &printed);
+        }
+        let summary = format!(
+            "recipe \"{name}\": {} documents\nconfig hash {hash}\ndigest {digest}",
+            rendered.resources.len()
+        );
+        match self.check {
+            true => out.line(summary),
+            false => {
+                out.bytes(rendered.manifest.as_bytes())?;
+                // Not among what a program reads.
+                for line in summary.lines() {
+                    eprintln!("{line}");
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The Recipes of a file.
+fn recipes(source: &str, bytes: &[u8]) -> api::Result<Vec<Wanted>> {
+    let wanted = apply::read_all(&[(source, bytes)])?;
+    let recipe = |(_, release): (u32, AnyRelease)| Wanted::try_from(release).ok();
+    Ok(wanted.releases.into_iter().filter_map(recipe).collect())
+}

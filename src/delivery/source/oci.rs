@@ -1,0 +1,232 @@
+//! Artifacts from registries: which one a version is, and its files.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::delivery::failure::{Failure, Reason, Result};
+use crate::oci::media;
+use crate::oci::{Algorithm, Digest, Hasher};
+use crate::registry::client::{self, Access, Location, Patience, Registry};
+
+use super::tree::{File, MAX_BYTES, Tree, invalid};
+use super::{Content, archive};
+
+const HELM: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
+const TITLE: &str = "org.opencontainers.image.title";
+const UNPACK: &str = "io.deis.oras.content.unpack";
+/// Layers that are archives whatever their annotations say.
+const ARCHIVES: [&str; 5] = [
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.oci.image.layer.v1.tar+zstd",
+    "application/vnd.cncf.flux.content.v1.tar+gzip",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+];
+
+/// A repository, as far as sources need it.
+#[derive(Debug)]
+pub struct Repository {
+    registry: Registry,
+    shown: String,
+}
+
+/// The manifest of an artifact.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// Its digest, `sha256:…`.
+    pub digest: String,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    manifest: Manifest,
+}
+
+/// Go writes `null` for an empty list or map, so every field may be that.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    layers: Option<Vec<Layer>>,
+    annotations: Option<BTreeMap<String, String>>,
+    /// Only indexes have it.
+    manifests: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Layer {
+    media_type: String,
+    digest: String,
+    size: u64,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+impl Layer {
+    fn annotation(&self, key: &str) -> &str {
+        let all = self.annotations.as_ref();
+        all.and_then(|all| all.get(key)).map_or("", String::as_str)
+    }
+}
+
+impl Repository {
+    /// A repository. Nothing is sent yet.
+    pub fn new(host: &str, repository: &str, access: Access) -> Self {
+        let shown = format!("oci://{host}/{repository}");
+        let location = Location {
+            host: host.to_owned(),
+            repository: repository.to_owned(),
+            shown: shown.clone(),
+        };
+        Self {
+            registry: Registry::new(location, access),
+            shown,
+        }
+    }
+
+    /// What a tag or digest is now. `SourceNotFound`, `SourceUnavailable`,
+    /// `SourceDigestMismatch` where it is not what `pin` says.
+    pub async fn resolve(&self, version: &str, pin: Option<&str>) -> Result<Resolved> {
+        let shown = format!("{}:{version}", self.shown);
+        let fetched = self.registry.manifest(version).await;
+        let fetched = fetched.map_err(|error| failed(&shown, error))?;
+        let digest = Digest::sha256(&fetched.bytes).to_string();
+        let promised = version.contains(':').then_some(version);
+        for wanted in [promised, pin].into_iter().flatten() {
+            if wanted != digest {
+                let message = format!("{shown} has the digest {digest}, expected {wanted}");
+                return Err(Failure::new(Reason::SourceDigestMismatch, message));
+            }
+        }
+        let manifest: Manifest = serde_json::from_slice(&fetched.bytes)
+            .map_err(|error| invalid(format!("{shown}: its manifest: {error}")))?;
+        if media::INDEX == fetched.media_type || manifest.manifests.is_some() {
+            let message = format!("{shown} is an index of several artifacts");
+            return Err(Failure::new(Reason::SourceKindMismatch, message)
+                .hint("name the digest of one of them as the version"));
+        }
+        Ok(Resolved {
+            digest,
+            annotations: manifest.annotations.clone().unwrap_or_default(),
+            manifest,
+        })
+    }
+
+    /// The files of an artifact.
+    pub async fn fetch(&self, resolved: &Resolved) -> Result<Content> {
+        let layers = resolved.manifest.layers.as_deref().unwrap_or_default();
+        let total: u64 = layers.iter().map(|layer| layer.size).sum();
+        if total > MAX_BYTES as u64 {
+            let message = format!(
+                "{} has {total} bytes, at most {MAX_BYTES} are taken",
+                self.shown
+            );
+            return Err(invalid(message));
+        }
+        let chart = layers.iter().any(|layer| layer.media_type == HELM);
+        let mut tree = Tree::default();
+        for layer in layers {
+            let title = layer.annotation(TITLE);
+            let is_archive = ARCHIVES.contains(&&*layer.media_type);
+            let wanted = match chart {
+                // Its provenance file is another layer.
+                true => layer.media_type == HELM,
+                false => is_archive || !title.is_empty(),
+            };
+            if !wanted {
+                continue;
+            }
+            let bytes = self.blob(layer).await?;
+            let about = |failure: Failure| failure.about(format!("layer {}", layer.digest));
+            if is_archive || chart || layer.annotation(UNPACK) == "true" {
+                let strip = if chart { "*" } else { "" };
+                archive::extract(&bytes, strip, &mut tree)
+                    .await
+                    .map_err(about)?;
+            } else {
+                let file = File {
+                    bytes,
+                    executable: false,
+                };
+                tree.insert(title, file).map_err(about)?;
+            }
+        }
+        if tree.is_empty() {
+            let message = format!("{} at {} holds no files", self.shown, resolved.digest);
+            return Err(Failure::new(Reason::SourceKindMismatch, message).hint(
+                "push manifests, a directory or a chart; container images cannot be rendered",
+            ));
+        }
+        Ok(Content {
+            digest: resolved.digest.clone(),
+            annotations: resolved.annotations.clone(),
+            tree,
+        })
+    }
+
+    /// A blob in memory, which must be what its descriptor says.
+    async fn blob(&self, layer: &Layer) -> Result<Vec<u8>> {
+        let mut patience = Patience::default();
+        loop {
+            let failure = match self.attempt(layer).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(failure) => failure,
+            };
+            let shown = format!("{} at {}", self.shown, layer.digest);
+            let waited: client::Result<()> = patience.wait(&self.registry, failure).await;
+            waited.map_err(|error| failed(&shown, error))?;
+        }
+    }
+
+    async fn attempt(&self, layer: &Layer) -> Result<Vec<u8>, client::Failure> {
+        let (mut response, _) = self.registry.blob(&layer.digest, 0).await?;
+        let algorithm = match layer.digest.split_once(':') {
+            Some(("sha512", _)) => Algorithm::Sha512,
+            _ => Algorithm::Sha256,
+        };
+        let mut hasher = Hasher::new(algorithm);
+        let mut bytes = Vec::new();
+        loop {
+            let chunk = response.chunk().await;
+            match chunk.map_err(|e| client::Failure::passing(e.to_string()))? {
+                None => break,
+                Some(chunk) => {
+                    hasher.update(&chunk);
+                    bytes.extend_from_slice(&chunk);
+                }
+            }
+            if bytes.len() as u64 > layer.size {
+                break;
+            }
+        }
+        let wrong = |why: String| client::Failure::Final(self.registry.broken(why));
+        if bytes.len() as u64 > layer.size {
+            return Err(wrong(format!(
+                "blob {} is longer than announced",
+                layer.digest
+            )));
+        }
+        if (bytes.len() as u64) < layer.size {
+            return Err(client::Failure::passing(format!(
+                "blob {} ended early",
+                layer.digest
+            )));
+        }
+        let found = hasher.finish().to_string();
+        match found == layer.digest {
+            true => Ok(bytes),
+            false => Err(wrong(format!("blob {} arrived as {found}", layer.digest))),
+        }
+    }
+}
+
+fn failed(shown: &str, error: client::Error) -> Failure {
+    match error {
+        client::Error::NotFound(_) => {
+            Failure::new(Reason::SourceNotFound, format!("{shown} is not there"))
+        }
+        client::Error::Unauthorized { .. } => {
+            Failure::new(Reason::SourceUnavailable, error.to_string())
+                .hint("give a login: a Pantry with username and password")
+        }
+        error => Failure::new(Reason::SourceUnavailable, format!("{shown}: {error}")),
+    }
+}
