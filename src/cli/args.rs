@@ -70,6 +70,8 @@ pub enum Verb {
     Image(verbs::image::Image),
     /// Translate manifests to and from Kubernetes and compose files
     Convert(verbs::convert::Convert),
+    /// Work with Recipes
+    Recipe(verbs::recipe::Recipe),
     /// Check daemon, host and state
     Status(verbs::status::Status),
     /// Show the versions of client, daemon and containerd
@@ -143,6 +145,10 @@ impl Verb {
                 (name, false) => Shape::looks(name),
             },
             Verb::Convert(_) => Shape::looks("convert"),
+            Verb::Recipe(recipe) => match recipe.shape() {
+                (name, true) => Shape::changes(name),
+                (name, false) => Shape::looks(name),
+            },
             Verb::Status(_) => in_process(Shape::looks("status")),
             Verb::Version(_) => Shape::looks("version"),
             Verb::Daemon(_) => Shape::looks("daemon"),
@@ -167,6 +173,7 @@ impl Verb {
             Verb::Log(verb) => verb.run(context).await,
             Verb::Image(verb) => verb.run(context).await,
             Verb::Convert(verb) => verb.run(context).await,
+            Verb::Recipe(verb) => verb.run(context).await,
             Verb::Status(verb) => verb.run(context).await,
             Verb::Version(verb) => verb.run(context).await,
             Verb::Daemon(verb) => verb.run(context).await,

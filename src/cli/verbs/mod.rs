@@ -11,6 +11,7 @@ pub mod image;
 pub mod init;
 pub mod lifecycle;
 pub mod log;
+pub mod recipe;
 pub mod run;
 pub mod status;
 pub mod uninstall;

@@ -18,8 +18,11 @@ use super::{Inputs, Plan, Rendered, run};
 pub async fn render(recipe: &Recipe, dir: &Path) -> Result<Rendered> {
     let spec = &recipe.spec;
     let daemon = |what: &str| {
-        Failure::new(Reason::SourceNotFound, format!("{what} can only be found by the daemon"))
-            .hint("apply the Recipe, then look at its Preparation with `kuke manifest`")
+        Failure::new(
+            Reason::SourceNotFound,
+            format!("{what} can only be found by the daemon"),
+        )
+        .hint("apply the Recipe, then look at its Preparation with `kuke manifest`")
     };
     let source = match (&spec.source, &spec.template) {
         (Some(source), None) => source,
@@ -32,12 +35,21 @@ pub async fn render(recipe: &Recipe, dir: &Path) -> Result<Rendered> {
         SourceFrom::Oci(at) => {
             let repository = Repository::new(&at.host, &at.repository, Access::default());
             let version = source.version.as_deref().unwrap_or("latest");
-            let resolved = repository.resolve(version, source.digest.as_deref()).await?;
+            let resolved = repository
+                .resolve(version, source.digest.as_deref())
+                .await?;
             (SourceKind::Oci, repository.fetch(&resolved).await?)
         }
     };
-    if let Some(pin) = source.digest.as_deref().filter(|pin| *pin != content.digest) {
-        let message = format!("the source has the digest {}, expected {pin}", content.digest);
+    if let Some(pin) = source
+        .digest
+        .as_deref()
+        .filter(|pin| *pin != content.digest)
+    {
+        let message = format!(
+            "the source has the digest {}, expected {pin}",
+            content.digest
+        );
         return Err(Failure::new(Reason::SourceDigestMismatch, message));
     }
     let target = spec.target.clone().unwrap_or_else(Target::default);
