@@ -443,18 +443,18 @@ mod tests {
         };
         for _ in 1..ATTEMPTS {
             patience
-                .wait(&registry, Failure::passing("down"))
+                .wait(&registry, Failure::<Error>::passing("down"))
                 .await
                 .unwrap();
         }
         let error = patience
-            .wait(&registry, Failure::passing("down"))
+            .wait(&registry, Failure::<Error>::passing("down"))
             .await
             .unwrap_err();
         assert_eq!(error.to_string(), "registry h.io: down");
         patience.renew();
         patience
-            .wait(&registry, Failure::passing("down"))
+            .wait(&registry, Failure::<Error>::passing("down"))
             .await
             .unwrap();
         let last = Failure::Final(Error::NotFound("x".into()));

@@ -249,10 +249,13 @@ mod tests {
     #[test]
     fn docker_hub_is_served_elsewhere() {
         assert_eq!(
-            Reference::parse("a").unwrap().server(),
+            Reference::parse("a").unwrap().location().server(),
             "registry-1.docker.io"
         );
-        assert_eq!(Reference::parse("h.io/a").unwrap().server(), "h.io");
+        assert_eq!(
+            Reference::parse("h.io/a").unwrap().location().server(),
+            "h.io"
+        );
     }
 
     fn agrees(text: &str) {
