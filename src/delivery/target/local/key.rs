@@ -179,7 +179,7 @@ mod tests {
             let resource = key.resource("sha256:0".into());
             assert_eq!(Key::of_resource(&resource).as_ref(), Some(key));
             assert_eq!(key.depth(), depth + 1);
-            assert_eq!(key.realm().realm, "r".parse().unwrap());
+            assert_eq!(key.realm().realm.as_str(), "r");
         }
     }
 
