@@ -224,6 +224,77 @@ impl Root {
         Ok(Some((stat, bytes)))
     }
 
+    /// Opens a regular file for reading; none when there is none.
+    pub fn open_file(&self, rel: &str) -> Result<Option<(std::fs::File, Stat)>> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        self.regular(rel, flags)
+    }
+
+    /// Opens a regular file for reading and writing; none when there is none.
+    pub fn open_to_write(&self, rel: &str) -> Result<Option<(std::fs::File, Stat)>> {
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
+        self.regular(rel, flags)
+    }
+
+    fn regular(&self, rel: &str, flags: OFlags) -> Result<Option<(std::fs::File, Stat)>> {
+        let fd = match open(self.fd.as_fd(), rel, flags, 0) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(e) => return Err(self.error(rel, "open")(e)),
+        };
+        let stat = rustix::fs::fstat(&fd).map_err(self.error(rel, "stat"))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::Corrupt {
+                path: self.join(rel),
+                cause: "it is not a regular file".to_owned(),
+            });
+        }
+        Ok(Some((std::fs::File::from(fd), stat)))
+    }
+
+    /// Makes a file that must not be there yet, for reading and writing. Makes
+    /// the directory when missing; nothing is durable yet.
+    pub fn create_new(&self, rel: &str, mode: u32) -> Result<std::fs::File> {
+        let (above, name) = rel.rsplit_once('/').unwrap_or(("", rel));
+        let dir = self.make_dir(above)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let fd = open(dir.as_fd(), name, flags, mode).map_err(self.error(rel, "create"))?;
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(self.error(rel, "set mode"))?;
+        Ok(std::fs::File::from(fd))
+    }
+
+    /// Moves a file, replacing what is at the new place, and makes the new place
+    /// durable with the directories above that had to be made.
+    pub fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let (from_dir, from_name) = from.rsplit_once('/').unwrap_or(("", from));
+        let (to_dir, to_name) = to.rsplit_once('/').unwrap_or(("", to));
+        let mut unsynced = Vec::new();
+        let source = self
+            .dir(from_dir)?
+            .ok_or_else(|| Error::io(self.join(from), "rename", Errno::NOENT))?;
+        let target = self.make_dirs(to_dir, &mut unsynced)?;
+        rustix::fs::renameat(&source, from_name, &target, to_name)
+            .map_err(self.error(to, "rename to"))?;
+        self.sync(target.as_fd(), to_dir)?;
+        for parent in &unsynced {
+            self.sync(parent.as_fd(), to_dir)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a file and makes that durable; false when there was none.
+    pub fn remove_file(&self, rel: &str) -> Result<bool> {
+        let (above, name) = rel.rsplit_once('/').unwrap_or(("", rel));
+        let Some(dir) = self.dir(above)? else {
+            return Ok(false);
+        };
+        match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
+            Ok(()) => self.sync(dir.as_fd(), above).map(|()| true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(self.error(rel, "remove")(e)),
+        }
+    }
+
     /// Entries of a directory in order of their names; none when there is no
     /// directory. Names that are no UTF-8 are shown with replacement characters,
     /// which no file of ours has.
@@ -277,6 +348,31 @@ impl Root {
                 Err(e) => return Err(self.error(rel, "write")(e)),
             }
         }
+    }
+
+    /// Makes a file with this content, durably, unless there is one already:
+    /// false then, and it stays as it is. Makes the directory when missing.
+    pub fn place(&self, rel: &str, bytes: &[u8], mode: u32) -> Result<bool> {
+        let (above, name) = rel.rsplit_once('/').unwrap_or(("", rel));
+        let mut unsynced = Vec::new();
+        let dir = self.make_dirs(above, &mut unsynced)?;
+        let temp = temp_name();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let fd = open(dir.as_fd(), &temp, flags, 0o600).map_err(self.error(rel, "write"))?;
+        let linked = fill(fd, bytes, mode, Sync::Full)
+            .and_then(|()| rustix::fs::linkat(&dir, &temp, &dir, name, AtFlags::empty()));
+        // Best effort; a sweep gets it otherwise.
+        let _ = rustix::fs::unlinkat(&dir, &temp, AtFlags::empty());
+        match linked {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Ok(false),
+            Err(e) => return Err(self.error(rel, "write")(e)),
+        }
+        self.sync(dir.as_fd(), above)?;
+        for parent in &unsynced {
+            self.sync(parent.as_fd(), above)?;
+        }
+        Ok(true)
     }
 
     /// Changes a file in place, keeping its inode: for files that are bound

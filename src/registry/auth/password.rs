@@ -1,0 +1,148 @@
+//! Passwords: argon2id, at most one at a time, and a memory of what was right,
+//! because Basic credentials come with every request.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, Version};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use tokio::sync::Semaphore;
+
+use super::files::secret;
+use crate::registry::{Error, Result};
+
+/// 9 MiB, four passes, one lane: one of the equivalent choices of the OWASP
+/// password storage guide, and the one that takes least memory of a daemon.
+const MEMORY_KIB: u32 = 9216;
+const PASSES: u32 = 4;
+/// How long credentials that were right need no second look.
+const REMEMBERED: Duration = Duration::from_secs(600);
+const MOST: usize = 256;
+/// Longer ones only cost time.
+const LONGEST: usize = 1024;
+
+type Key = [u8; 32];
+
+pub(super) struct Checker {
+    key: Key,
+    /// For names that do not exist: they take as long as others.
+    nobody: String,
+    right: Mutex<HashMap<Key, Instant>>,
+    turn: Semaphore,
+}
+
+impl Checker {
+    pub(super) fn new() -> Result<Self> {
+        let unknown: [u8; 32] = secret()?;
+        Ok(Self {
+            key: secret()?,
+            nobody: hash_bytes(&unknown)?,
+            right: Mutex::default(),
+            turn: Semaphore::new(1),
+        })
+    }
+
+    /// Whether these very credentials were right a short time ago.
+    pub(super) fn remembers(&self, name: &str, password: &str, hash: Option<&str>) -> bool {
+        let Some(key) = hash.and_then(|hash| self.mark(name, password, hash)) else {
+            return false;
+        };
+        let right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+        right.get(&key).is_some_and(|when| when.elapsed() < REMEMBERED)
+    }
+
+    /// Whether a password belongs to a hash; without a hash it does not.
+    pub(super) async fn check(
+        &self,
+        name: &str,
+        password: &str,
+        hash: Option<&str>,
+    ) -> Result<bool> {
+        if password.len() > LONGEST {
+            return Ok(false);
+        }
+        // Not closed anywhere.
+        let turn = self.turn.acquire().await;
+        let stored = hash.unwrap_or(&self.nobody).to_owned();
+        let given = password.to_owned();
+        let right = tokio::task::spawn_blocking(move || verify(&given, &stored))
+            .await
+            .map_err(|e| Error::io("checking a password")(e.into()))?;
+        drop(turn);
+        let Some(hash) = hash.filter(|_| right) else {
+            return Ok(false);
+        };
+        if let Some(key) = self.mark(name, password, hash) {
+            let mut right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+            if right.len() >= MOST {
+                right.retain(|_, when| when.elapsed() < REMEMBERED);
+            }
+            if right.len() < MOST {
+                right.insert(key, Instant::now());
+            }
+        }
+        Ok(true)
+    }
+
+    /// Credentials as they are remembered: of no use to who reads our memory.
+    fn mark(&self, name: &str, password: &str, hash: &str) -> Option<Key> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).ok()?;
+        for part in [name, password, hash] {
+            mac.update(&(part.len() as u64).to_le_bytes());
+            mac.update(part.as_bytes());
+        }
+        Some(mac.finalize().into_bytes().into())
+    }
+}
+
+fn argon2() -> Result<Argon2<'static>> {
+    let params = Params::new(MEMORY_KIB, PASSES, 1, None).map_err(unusable)?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+/// Hash of a password with a salt of its own.
+pub(super) fn hash(password: &str) -> Result<String> {
+    hash_bytes(password.as_bytes())
+}
+
+fn hash_bytes(password: &[u8]) -> Result<String> {
+    let salt: [u8; 16] = secret()?;
+    let hash: PasswordHash = argon2()?
+        .hash_password_with_salt(password, &salt)
+        .map_err(unusable)?;
+    Ok(hash.to_string())
+}
+
+fn verify(password: &str, stored: &str) -> bool {
+    let Ok(parsed) = PasswordHash::new(stored) else {
+        return false;
+    };
+    argon2().is_ok_and(|a| a.verify_password(password.as_bytes(), &parsed).is_ok())
+}
+
+fn unusable(e: impl std::fmt::Display) -> Error {
+    Error::Setup {
+        what: "hashing a password".to_owned(),
+        why: e.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_salted_and_verified() {
+        let one = hash("p").unwrap();
+        assert!(one.starts_with("$argon2id$v=19$m=9216,t=4,p=1$"), "{one}");
+        assert_ne!(one, hash("p").unwrap());
+        assert!(verify("p", &one));
+        assert!(!verify("q", &one));
+        assert!(!verify("p", ""));
+        assert!(!verify("p", "plain"));
+    }
+}

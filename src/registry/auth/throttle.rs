@@ -1,0 +1,148 @@
+//! Slowing down those who guess passwords or ask too much.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Peer;
+
+/// So many wrong passwords are anybody's mistake.
+const FREE: u32 = 5;
+/// Longest pause, in seconds.
+const LONGEST: u64 = 300;
+/// Peers that are kept count of.
+const MOST: usize = 4096;
+/// Requests that may come at once, in seconds' worth.
+const BURST: f64 = 2.0;
+
+/// Wrong passwords by peer and name, so that nobody locks others out.
+#[derive(Default)]
+pub(super) struct Failures(Mutex<HashMap<(Option<IpAddr>, String), Failed>>);
+
+struct Failed {
+    times: u32,
+    until: Instant,
+}
+
+impl Failures {
+    /// Fails with the time to wait.
+    pub(super) fn check(&self, peer: Peer, name: &str) -> Result<(), Duration> {
+        let now = Instant::now();
+        match lock(&self.0).get(&key(peer, name)) {
+            Some(failed) if failed.times >= FREE && failed.until > now => Err(failed.until - now),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn count(&self, peer: Peer, name: &str) {
+        let mut all = lock(&self.0);
+        let now = Instant::now();
+        let forgotten = Duration::from_secs(LONGEST);
+        shrink(&mut all, |failed| failed.until + forgotten > now);
+        let failed = all.entry(key(peer, name)).or_insert(Failed {
+            times: 0,
+            until: now,
+        });
+        failed.times += 1;
+        let doublings = failed.times.saturating_sub(FREE).min(16);
+        let pause = LONGEST.min(1 << doublings);
+        failed.until = now + Duration::from_secs(pause);
+    }
+
+    pub(super) fn forget(&self, peer: Peer, name: &str) {
+        lock(&self.0).remove(&key(peer, name));
+    }
+}
+
+fn key(peer: Peer, name: &str) -> (Option<IpAddr>, String) {
+    let ip = match peer {
+        Peer::Tcp(ip) => Some(ip),
+        Peer::Local(_) => None,
+    };
+    (ip, name.chars().take(64).collect())
+}
+
+/// A bucket of requests for each address.
+pub(super) struct Rates {
+    per_second: f64,
+    buckets: Mutex<HashMap<IpAddr, (f64, Instant)>>,
+}
+
+impl Rates {
+    pub(super) fn new(per_second: u32) -> Self {
+        Self {
+            per_second: f64::from(per_second.max(1)),
+            buckets: Mutex::default(),
+        }
+    }
+
+    /// Takes one; fails with the time until there is one.
+    pub(super) fn take(&self, ip: IpAddr) -> Result<(), Duration> {
+        let now = Instant::now();
+        let full = self.per_second * BURST;
+        let mut buckets = lock(&self.buckets);
+        let refilled = Duration::from_secs_f64(BURST);
+        shrink(&mut buckets, |(_, last)| now.duration_since(*last) < refilled);
+        let (left, last) = buckets.entry(ip).or_insert((full, now));
+        let gained = now.duration_since(*last).as_secs_f64() * self.per_second;
+        *left = (*left + gained).min(full);
+        *last = now;
+        if *left >= 1.0 {
+            *left -= 1.0;
+            return Ok(());
+        }
+        Err(Duration::from_secs_f64((1.0 - *left) / self.per_second))
+    }
+}
+
+/// Keeps a map within bounds: first what no longer matters goes, then all.
+fn shrink<K: Eq + Hash, V>(all: &mut HashMap<K, V>, keep: impl Fn(&V) -> bool) {
+    if all.len() < MOST {
+        return;
+    }
+    all.retain(|_, value| keep(value));
+    if all.len() >= MOST {
+        all.clear();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_end_with_success() {
+        let failures = Failures::default();
+        let peer = Peer::Local(1);
+        let mut last = Duration::ZERO;
+        for n in 1..=12 {
+            failures.count(peer, "a");
+            match failures.check(peer, "a") {
+                Ok(()) => assert!(n < FREE, "{n}"),
+                Err(wait) => {
+                    assert!(n >= FREE, "{n}");
+                    assert!(wait > last, "{n}: {wait:?}");
+                    last = wait;
+                }
+            }
+        }
+        assert!(failures.check(peer, "b").is_ok());
+        failures.forget(peer, "a");
+        assert!(failures.check(peer, "a").is_ok());
+    }
+
+    #[test]
+    fn counting_takes_bounded_memory() {
+        let failures = Failures::default();
+        for n in 0..10_000 {
+            failures.count(Peer::Local(1), &n.to_string());
+        }
+        assert!(lock(&failures.0).len() <= MOST);
+    }
+}
