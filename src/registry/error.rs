@@ -134,7 +134,9 @@ pub enum Error {
         digest: Digest,
     },
     /// The configured quota is used up.
-    #[error("the registry holds {used} bytes of the {quota} it may; delete images and run `kuke registry gc`, or raise the quota")]
+    #[error(
+        "the registry holds {used} bytes of the {quota} it may; delete images and run `kuke registry gc`, or raise the quota"
+    )]
     Quota {
         /// Bytes of all blobs.
         used: u64,
@@ -150,7 +152,9 @@ pub enum Error {
         reserve: u64,
     },
     /// What is on the disk is not what was stored.
-    #[error("{what} is damaged: {why}; `kuke registry verify` lists all damage, pushing the content again mends it")]
+    #[error(
+        "{what} is damaged: {why}; `kuke registry verify` lists all damage, pushing the content again mends it"
+    )]
     Corrupt {
         /// Digest or file.
         what: String,

@@ -50,7 +50,9 @@ impl std::fmt::Debug for Account {
 impl Account {
     /// Whether a rule of it allows an action.
     pub fn may(&self, action: Action, repository: &Repository) -> bool {
-        self.rules.iter().any(|rule| rule.allows(action, repository))
+        self.rules
+            .iter()
+            .any(|rule| rule.allows(action, repository))
     }
 }
 
@@ -104,7 +106,11 @@ fn load(storage: &Storage) -> Result<File> {
     serde_json::from_slice(&bytes).map_err(|e| Error::Setup {
         what: storage.root().join(&path(FILE)).display().to_string(),
         // serde's message may quote the file.
-        why: format!("line {}, column {}: not a list of accounts", e.line(), e.column()),
+        why: format!(
+            "line {}, column {}: not a list of accounts",
+            e.line(),
+            e.column()
+        ),
     })
 }
 
@@ -188,7 +194,10 @@ fn check_name(name: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::Setup {
-        what: format!("account name {:?}", name.chars().take(80).collect::<String>()),
+        what: format!(
+            "account name {:?}",
+            name.chars().take(80).collect::<String>()
+        ),
         why: "it must be 1 to 64 letters, digits or . - _ @ +".to_owned(),
     })
 }
@@ -204,9 +213,8 @@ mod tests {
     fn the_file_is_for_its_owner_and_holds_no_password() {
         let dir = tempfile::tempdir().unwrap();
         let storage = Storage::open(&dir.path().join("r"), Limits::default()).unwrap();
-        let set = |name: &str, chosen| {
-            storage.set_account(name, AccountKind::User, Vec::new(), chosen)
-        };
+        let set =
+            |name: &str, chosen| storage.set_account(name, AccountKind::User, Vec::new(), chosen);
         let password = set("a", None).unwrap();
         assert_eq!(password.len(), 32);
         assert_ne!(password, set("b", None).unwrap());

@@ -150,12 +150,7 @@ impl Auth {
     ///
     /// # Errors
     /// They are wrong, or were too often.
-    pub async fn log_in(
-        &self,
-        name: &str,
-        password: &str,
-        peer: Peer,
-    ) -> Result<Account, Refusal> {
+    pub async fn log_in(&self, name: &str, password: &str, peer: Peer) -> Result<Account, Refusal> {
         let account = self.accounts.find(name).map_err(Refusal::Failed)?;
         let hash = account.as_ref().map(|a| a.hash.as_str());
         if self.checker.remembers(name, password, hash) {
@@ -175,7 +170,11 @@ impl Auth {
             }
             _ => {
                 self.failures.count(peer, name);
-                tracing::warn!(?peer, name = name.escape_debug().to_string(), "login failed");
+                tracing::warn!(
+                    ?peer,
+                    name = name.escape_debug().to_string(),
+                    "login failed"
+                );
                 Err(Refusal::Unauthorized("wrong name or password"))
             }
         }
@@ -292,7 +291,10 @@ mod tests {
     #[tokio::test]
     async fn accounts_do_what_their_rules_say_and_nobody_writes_preparations() {
         let (auth, storage, _dir) = auth(|_| {});
-        let rules = vec!["team/**=pull,push".parse().unwrap(), "lib=pull".parse().unwrap()];
+        let rules = vec![
+            "team/**=pull,push".parse().unwrap(),
+            "lib=pull".parse().unwrap(),
+        ];
         let password = storage
             .set_account("ci", AccountKind::Robot, rules, None)
             .unwrap();
@@ -308,7 +310,10 @@ mod tests {
         let password = storage
             .set_account("root", AccountKind::User, all, None)
             .unwrap();
-        let root = auth.identify(&basic("root", &password), HOME).await.unwrap();
+        let root = auth
+            .identify(&basic("root", &password), HOME)
+            .await
+            .unwrap();
         let preparations = repo("preparations/default/web");
         for who in [&root, &Identity::Trusted] {
             assert!(auth.allow(who, Action::Pull, &preparations).is_ok());
@@ -402,7 +407,10 @@ mod tests {
         let none = HeaderMap::new();
         let who = auth.identify(&none, Peer::Local(own)).await.unwrap();
         assert_eq!(who, Identity::Trusted);
-        let who = auth.identify(&none, Peer::Local(own + 12345)).await.unwrap();
+        let who = auth
+            .identify(&none, Peer::Local(own + 12345))
+            .await
+            .unwrap();
         assert_eq!(who, Identity::Anonymous);
     }
 

@@ -52,7 +52,9 @@ impl Checker {
             return false;
         };
         let right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
-        right.get(&key).is_some_and(|when| when.elapsed() < REMEMBERED)
+        right
+            .get(&key)
+            .is_some_and(|when| when.elapsed() < REMEMBERED)
     }
 
     /// Whether a password belongs to a hash; without a hash it does not.

@@ -84,7 +84,9 @@ impl Rates {
         let full = self.per_second * BURST;
         let mut buckets = lock(&self.buckets);
         let refilled = Duration::from_secs_f64(BURST);
-        shrink(&mut buckets, |(_, last)| now.duration_since(*last) < refilled);
+        shrink(&mut buckets, |(_, last)| {
+            now.duration_since(*last) < refilled
+        });
         let (left, last) = buckets.entry(ip).or_insert((full, now));
         let gained = now.duration_since(*last).as_secs_f64() * self.per_second;
         *left = (*left + gained).min(full);

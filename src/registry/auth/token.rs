@@ -221,7 +221,12 @@ mod tests {
         assert!(!scope.actions.has(Action::Delete));
         let all = Scope::parse("repository:a:*").unwrap();
         assert!(all.actions.has(Action::Delete));
-        for other in ["registry:catalog:*", "", "repository:a", "repository:A:pull"] {
+        for other in [
+            "registry:catalog:*",
+            "",
+            "repository:a",
+            "repository:A:pull",
+        ] {
             assert_eq!(Scope::parse(other), None, "{other}");
         }
     }

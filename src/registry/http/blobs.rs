@@ -17,7 +17,12 @@ use crate::registry::auth::Action;
 /// Content by digest never changes.
 const FOR_EVER: &str = "max-age=31536000, immutable";
 
-pub(super) async fn get(call: &Call<'_>, digest: &Digest, method: &Method, headers: &HeaderMap) -> Answer {
+pub(super) async fn get(
+    call: &Call<'_>,
+    digest: &Digest,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Answer {
     call.may(Action::Pull)?;
     let storage = call.app.storage();
     // Short looks at the disk, not worth another thread.

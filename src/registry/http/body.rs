@@ -120,9 +120,8 @@ pub(super) async fn receive<T: Send + 'static>(
 pub(super) async fn whole(mut body: Body, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| {
-            Failure::from(Error::io("receiving a request")(io::Error::other(e)))
-        })?;
+        let frame = frame
+            .map_err(|e| Failure::from(Error::io("receiving a request")(io::Error::other(e))))?;
         if let Ok(piece) = frame.into_data() {
             if bytes.len() as u64 + piece.len() as u64 > limit {
                 return Ok(None);

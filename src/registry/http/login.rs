@@ -53,7 +53,9 @@ pub(super) async fn token(app: &App, connection: Connection, request: Request) -
     };
     if matches!(who, Identity::Token { .. }) {
         // A token buys no further one.
-        return Err(basic(Refusal::Unauthorized("a name and password are needed")));
+        return Err(basic(Refusal::Unauthorized(
+            "a name and password are needed",
+        )));
     }
     let scopes: Vec<Scope> = pairs(&asked)
         .filter(|(name, _)| name == "scope")

@@ -115,9 +115,12 @@ pub(super) async fn tags(call: &Call<'_>, uri: &Uri) -> Answer {
     let tags = blocking(move || storage.tags(&repository)).await?;
     let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
     let path = format!("/v2/{}/tags/list", call.repository);
-    paged(&tags, uri, &path, |page| {
-        json!({"name": call.repository.as_str(), "tags": page})
-    })
+    paged(
+        &tags,
+        uri,
+        &path,
+        |page| json!({"name": call.repository.as_str(), "tags": page}),
+    )
 }
 
 /// Repositories that the asker may pull from.
@@ -133,9 +136,12 @@ pub(super) async fn catalog(app: &App, who: &Identity, uri: &Uri) -> Answer {
         .filter(|repository| app.auth().sees(who, repository))
         .map(ToString::to_string)
         .collect();
-    paged(&seen, uri, "/v2/_catalog", |page| {
-        json!({ "repositories": page })
-    })
+    paged(
+        &seen,
+        uri,
+        "/v2/_catalog",
+        |page| json!({ "repositories": page }),
+    )
 }
 
 /// end-12.
@@ -186,7 +192,11 @@ fn paged(
 ) -> Result<Response, Failure> {
     let query = query(uri);
     let n = number(&query, "n")?;
-    let limit = n.unwrap_or(if query.contains_key("last") { PAGE } else { usize::MAX });
+    let limit = n.unwrap_or(if query.contains_key("last") {
+        PAGE
+    } else {
+        usize::MAX
+    });
     let start = match query.get("last") {
         Some(last) => all.partition_point(|entry| entry <= last),
         None => 0,

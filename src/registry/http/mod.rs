@@ -116,7 +116,9 @@ async fn handle(
 }
 
 async fn dispatch(app: &App, connection: Connection, request: Request) -> Answer {
-    app.auth().admit(connection.peer).map_err(Failure::refused)?;
+    app.auth()
+        .admit(connection.peer)
+        .map_err(Failure::refused)?;
     let target = route::parse(request.uri().path())?;
     if matches!(target, Target::Token) {
         return login::token(app, connection, request).await;

@@ -113,7 +113,16 @@ mod tests {
         assert_eq!(chunk("0-9"), Some((0, 9)));
         assert_eq!(chunk("bytes 5-9/10"), Some((5, 9)));
         assert_eq!(chunk("bytes=5-9/*"), Some((5, 9)));
-        for bad in ["", "-", "5-", "-5", "9-5", "a-b", "+1-2", "1-18446744073709551615"] {
+        for bad in [
+            "",
+            "-",
+            "5-",
+            "-5",
+            "9-5",
+            "a-b",
+            "+1-2",
+            "1-18446744073709551615",
+        ] {
             assert_eq!(chunk(bad), None, "{bad}");
         }
         assert_eq!(progress(0), "0-0");

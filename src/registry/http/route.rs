@@ -90,7 +90,13 @@ mod tests {
     #[test]
     fn names_may_have_any_words() {
         let digest = Digest::sha256(b"");
-        for name in ["a", "a/b/c", "blobs", "a/tags/list", "a/manifests/blobs/uploads"] {
+        for name in [
+            "a",
+            "a/b/c",
+            "blobs",
+            "a/tags/list",
+            "a/manifests/blobs/uploads",
+        ] {
             let wanted = |route| (name.to_owned(), route);
             assert_eq!(
                 inside(&format!("/v2/{name}/tags/list")),

@@ -129,11 +129,7 @@ async fn finish(
 }
 
 /// Bytes that a chunk says it has, after a look at where it begins.
-fn in_order(
-    call: &Call<'_>,
-    upload: &Upload,
-    headers: &HeaderMap,
-) -> Result<Option<u64>, Failure> {
+fn in_order(call: &Call<'_>, upload: &Upload, headers: &HeaderMap) -> Result<Option<u64>, Failure> {
     let Some(header) = headers.get(CONTENT_RANGE) else {
         return Ok(None);
     };

@@ -144,11 +144,7 @@ impl Storage {
     ///
     /// # Errors
     /// [`Error::ManifestUnknown`], [`Error::Corrupt`].
-    pub fn get_manifest(
-        &self,
-        repository: &Repository,
-        reference: &Reference,
-    ) -> Result<Manifest> {
+    pub fn get_manifest(&self, repository: &Repository, reference: &Reference) -> Result<Manifest> {
         let digest = self.target(repository, reference)?;
         let link = self
             .manifest_link(repository, &digest)
@@ -277,7 +273,9 @@ impl Storage {
         let Some((_, bytes)) = self.root().read(&path)? else {
             return Ok(None);
         };
-        let digest = std::str::from_utf8(&bytes).ok().and_then(|t| t.parse().ok());
+        let digest = std::str::from_utf8(&bytes)
+            .ok()
+            .and_then(|t| t.parse().ok());
         digest.map(Some).ok_or_else(|| Error::Corrupt {
             what: self.root().join(&path).display().to_string(),
             why: "it is no tag".to_owned(),
@@ -533,10 +531,7 @@ mod tests {
             .unwrap();
         assert_eq!(tags(&s, &a), ["latest"]);
         assert!(s.get_manifest(&a, &digest.into()).is_err());
-        assert!(matches!(
-            s.tags(&repo("none")),
-            Err(Error::NameUnknown(_))
-        ));
+        assert!(matches!(s.tags(&repo("none")), Err(Error::NameUnknown(_))));
         let missing = s.tag(&a, &"x".parse().unwrap(), &target, Policy::Enforce);
         assert!(missing.is_ok());
         let gone = Digest::sha256(b"gone");
@@ -578,7 +573,10 @@ mod tests {
                 .iter()
                 .map(|bytes| scope.spawn(|| put(&s, &p, "rev-7", bytes).is_ok()))
                 .collect();
-            tried.into_iter().map(|t| usize::from(t.join().unwrap())).sum()
+            tried
+                .into_iter()
+                .map(|t| usize::from(t.join().unwrap()))
+                .sum()
         });
         assert_eq!(won, 1);
     }
@@ -591,7 +589,8 @@ mod tests {
         let plain = image(&s, &a, b"1");
         let refer = |kind: &str| {
             with(&plain, |v| {
-                v["subject"] = json!({"mediaType": IMAGE_TYPE, "digest": subject.as_str(), "size": 9});
+                v["subject"] =
+                    json!({"mediaType": IMAGE_TYPE, "digest": subject.as_str(), "size": 9});
                 v["artifactType"] = json!(kind);
                 v["annotations"] = json!({"k": kind});
             })

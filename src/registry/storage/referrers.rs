@@ -40,7 +40,8 @@ impl Storage {
                 tracing::warn!(%repository, %digest, "entry of a referrer is damaged");
                 continue;
             };
-            let wanted = artifact_type.is_none_or(|t| descriptor.artifact_type.as_deref() == Some(t));
+            let wanted =
+                artifact_type.is_none_or(|t| descriptor.artifact_type.as_deref() == Some(t));
             if wanted {
                 found.push(descriptor);
             }
@@ -63,7 +64,8 @@ impl Storage {
             artifact_type: document.artifact_type.clone(),
             annotations: document.annotations.clone(),
         };
-        let text = serde_json::to_vec(&descriptor).map_err(|e| Error::io("a referrer")(e.into()))?;
+        let text =
+            serde_json::to_vec(&descriptor).map_err(|e| Error::io("a referrer")(e.into()))?;
         let path = join(&dir(repository, subject), digest.as_str());
         self.root().replace(&path, &text, FILE_MODE, Sync::Full)?;
         Ok(())

@@ -94,7 +94,13 @@ mod tests {
         assert_eq!(s.used().unwrap(), 60);
         let refused = s.put_blob(&a, &[2; 60], None);
         assert!(
-            matches!(refused, Err(Error::Quota { used: 60, quota: 100 })),
+            matches!(
+                refused,
+                Err(Error::Quota {
+                    used: 60,
+                    quota: 100
+                })
+            ),
             "{refused:?}"
         );
         assert!(s.begin_upload(&a).unwrap().announce(41).is_err());

@@ -309,10 +309,7 @@ mod tests {
         let mut upload = s.begin_upload(&a).unwrap();
         let id = upload.id().to_owned();
         upload.append(b"con").unwrap();
-        assert!(matches!(
-            s.resume_upload(&a, &id),
-            Err(Error::UploadBusy)
-        ));
+        assert!(matches!(s.resume_upload(&a, &id), Err(Error::UploadBusy)));
         drop(upload);
         assert_eq!(s.upload_size(&a, &id).unwrap(), 3);
         let mut upload = s.resume_upload(&a, &id).unwrap();

@@ -126,8 +126,8 @@ impl Storage {
                 _ => Err(corrupt(digest, "its content is missing or cut")),
             };
         };
-        let document = Document::read(Some(&link.media_type), &bytes)
-            .map_err(|why| corrupt(digest, &why))?;
+        let document =
+            Document::read(Some(&link.media_type), &bytes).map_err(|why| corrupt(digest, &why))?;
         for needed in document.blobs {
             self.blob_size(repository, &needed.digest)?;
         }
