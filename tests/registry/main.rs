@@ -1,0 +1,7 @@
+//! The registry as its clients see it: the real server on a free port of
+//! loopback, spoken to over HTTP and by the programs that people use.
+
+mod api;
+mod clients;
+mod faults;
+mod support;
