@@ -65,6 +65,26 @@ pub enum Verb {
     /// Show the output of a container
     #[command(alias = "logs")]
     Log(verbs::log::Log),
+    /// Make a preparation active, by default the latest
+    Promote(verbs::release::Promote),
+    /// Make the preparation active that was active before
+    Rollback(verbs::release::Rollback),
+    /// Let auto-deploy go on after a rollback
+    Resume(verbs::release::Resume),
+    /// Apply what is active again
+    Sync(verbs::release::Sync),
+    /// Show what was rendered and what was activated
+    History(verbs::release::History),
+    /// Compare preparations, by default the active one with the latest
+    Diff(verbs::release::Diff),
+    /// Print the content of a preparation
+    Manifest(verbs::release::Manifest),
+    /// Wait for a condition of a release
+    Wait(verbs::release::Wait),
+    /// Look after preparations
+    Prep(verbs::release::Prep),
+    /// Roll several recipes out as one
+    Menu(verbs::release::Menu),
     /// Work with images
     #[command(alias = "img")]
     Image(verbs::image::Image),
@@ -145,6 +165,17 @@ impl Verb {
                 (name, false) => Shape::looks(name),
             },
             Verb::Convert(_) => Shape::looks("convert"),
+            Verb::Promote(_) => Shape::changes("promote"),
+            Verb::Rollback(_) => Shape::changes("rollback"),
+            Verb::Resume(_) => Shape::changes("resume"),
+            Verb::Sync(_) => Shape::changes("sync"),
+            Verb::History(_) => Shape::looks("history"),
+            Verb::Diff(_) => Shape::looks("diff"),
+            Verb::Manifest(_) => Shape::looks("manifest"),
+            Verb::Wait(_) => Shape::looks("wait"),
+            Verb::Prep(_) => Shape::changes("prep"),
+            Verb::Menu(menu) if menu.changes() => Shape::changes("menu"),
+            Verb::Menu(_) => Shape::looks("menu"),
             Verb::Recipe(recipe) => match recipe.shape() {
                 (name, true) => Shape::changes(name),
                 (name, false) => Shape::looks(name),
@@ -173,6 +204,16 @@ impl Verb {
             Verb::Log(verb) => verb.run(context).await,
             Verb::Image(verb) => verb.run(context).await,
             Verb::Convert(verb) => verb.run(context).await,
+            Verb::Promote(verb) => verb.run(context).await,
+            Verb::Rollback(verb) => verb.run(context).await,
+            Verb::Resume(verb) => verb.run(context).await,
+            Verb::Sync(verb) => verb.run(context).await,
+            Verb::History(verb) => verb.run(context).await,
+            Verb::Diff(verb) => verb.run(context).await,
+            Verb::Manifest(verb) => verb.run(context).await,
+            Verb::Wait(verb) => verb.run(context).await,
+            Verb::Prep(verb) => verb.run(context).await,
+            Verb::Menu(verb) => verb.run(context).await,
             Verb::Recipe(verb) => verb.run(context).await,
             Verb::Status(verb) => verb.run(context).await,
             Verb::Version(verb) => verb.run(context).await,

@@ -32,6 +32,7 @@ use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;
 
 pub use plan::{Options, Verdict, plan_cell, plan_realm, plan_space, plan_stack};
+pub(crate) use queue::Queue;
 pub use step::{Plan, Step};
 
 use crate::api::Result;

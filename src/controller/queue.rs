@@ -24,6 +24,8 @@ impl<K> Clone for Queue<K> {
 }
 
 struct Inner<K> {
+    /// First and longest pause after a failure.
+    pauses: (Duration, Duration),
     state: Mutex<State<K>>,
     wake: Notify,
 }
@@ -41,7 +43,15 @@ struct State<K> {
 
 impl<K: Clone + Eq + Hash + Ord> Default for Queue<K> {
     fn default() -> Self {
+        Self::with_back_off(BASE, MAX)
+    }
+}
+
+impl<K: Clone + Eq + Hash + Ord> Queue<K> {
+    /// A queue with this first and this longest pause after a failure.
+    pub fn with_back_off(first: Duration, longest: Duration) -> Self {
         Self(Arc::new(Inner {
+            pauses: (first, longest),
             state: Mutex::new(State {
                 ready: VecDeque::new(),
                 queued: HashSet::new(),
@@ -95,6 +105,16 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         }
     }
 
+    /// The next key that is due now, which is the caller's until [`Queue::done`].
+    pub fn try_next(&self) -> Option<K> {
+        let mut state = self.state();
+        state.promote(Instant::now());
+        let key = state.ready.pop_front()?;
+        state.queued.remove(&key);
+        state.active.insert(key.clone(), false);
+        Some(key)
+    }
+
     /// The next key, which is the caller's until [`Queue::done`].
     pub async fn next(&self) -> K {
         loop {
@@ -137,7 +157,8 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         } else if !ok {
             let count = state.failures.entry(key.clone()).or_insert(0);
             *count += 1;
-            let pause = BASE.saturating_mul(1 << (*count - 1).min(10)).min(MAX);
+            let (first, longest) = self.0.pauses;
+            let pause = first.saturating_mul(1 << (*count - 1).min(10)).min(longest);
             drop(state);
             self.add_after(key.clone(), jitter(pause));
         }

@@ -98,6 +98,7 @@ async fn serve(resolved: &Resolved) -> Result<()> {
         group: socket.group,
     };
     let working = Delivery::open(controller, &settings.run_path)?;
+    let delivering = tokio::spawn(working.clone().run(loop_stop.clone()));
     let mut serving = tokio::spawn(listen(working.clone(), listener, peers, stop.clone()));
     let watchdog = tokio::spawn(notify::watchdog());
     tracing::info!(
@@ -137,7 +138,8 @@ async fn serve(resolved: &Resolved) -> Result<()> {
         tracing::warn!("work in hand did not come to a rest in time");
     }
     loop_stop.cancel();
-    if tokio::time::timeout(DRAIN, reconciling).await.is_err() {
+    let loops = futures::future::join(reconciling, delivering);
+    if tokio::time::timeout(DRAIN, loops).await.is_err() {
         tracing::warn!("the loop did not end in time");
     }
     watchdog.abort();

@@ -11,7 +11,7 @@ use crate::api::{Code, Error, Result, v1beta1, yaml};
 use crate::apply::{self, Wanted};
 use crate::client::EventStream;
 use crate::model::AnyObject;
-use crate::model::delivery::{AnyRelease, ReleaseRef, keys};
+use crate::model::delivery::{AnyRelease, Preparation, ReleaseKind, ReleaseRef, keys};
 use crate::scheme::{self, Secrets};
 use crate::store::ReleaseChange;
 
@@ -90,7 +90,9 @@ impl Delivery {
         objects.sort_by_key(|(_, object)| object.kind());
         for (index, release) in objects {
             let at = release.at();
-            let mut told = match self.apply_release(release, mode) {
+            let done = self.apply_release(release, mode);
+            let saved = done.is_ok() && !mode.dry_run;
+            let mut told = match done {
                 Ok(done) => v1::ResourceResult {
                     changes: done.changes,
                     object: Some(object(&done.object)),
@@ -100,8 +102,54 @@ impl Delivery {
             };
             told.index = index;
             emit.result(told);
+            if saved {
+                self.follow_up(&at, emit).await?;
+            }
         }
         Ok(())
+    }
+
+    /// What an applied object sets going. A Recipe is rendered at once, so that
+    /// whoever applied it is told what came of it.
+    async fn follow_up(&self, at: &ReleaseRef, emit: &Emitter) -> Result<()> {
+        let namespace = Some(&at.namespace);
+        match at.kind {
+            ReleaseKind::Recipe => self.tell_recipe(at, "", emit).await?,
+            ReleaseKind::Preparation => {
+                let Some(preparation) = self.read::<Preparation>(at)? else {
+                    return Ok(());
+                };
+                let recipe = preparation.spec.recipe;
+                self.look_after(&ReleaseRef::new(
+                    ReleaseKind::Recipe,
+                    &at.namespace,
+                    &recipe,
+                ))
+                .await;
+            }
+            ReleaseKind::RecipeTemplate | ReleaseKind::Pantry => {
+                for at in self.store.release_refs(ReleaseKind::Recipe, namespace)? {
+                    self.look_after(&at).await;
+                }
+            }
+            ReleaseKind::Kitchen => {
+                for at in self.store.release_refs(ReleaseKind::Recipe, None)? {
+                    self.look_after(&at).await;
+                }
+            }
+            ReleaseKind::Serving | ReleaseKind::Menu => self.look_after(at).await,
+        }
+        Ok(())
+    }
+
+    /// Has an object looked at: soon by the loop, or now without one.
+    async fn look_after(&self, at: &ReleaseRef) {
+        self.enqueue(at);
+        if !self.is_live()
+            && let Err(fault) = self.settle_object(at).await
+        {
+            tracing::debug!(object = %at, error = %fault, "left as it is");
+        }
     }
 
     /// Saves one object as it is wanted.

@@ -1,19 +1,25 @@
 //! `delete` (delivery spec, section 10): what is still needed is not deleted.
 
+use std::time::Duration;
+
 use futures::StreamExt;
 
 use super::apply::{document, sources};
 use super::external::{failure_for, result_for};
 use super::stream::Emitter;
+use super::work::Next;
 use super::{Delivery, namespace};
 use crate::api::{Code, Error, Result, v1};
 use crate::apply::{self, Wanted};
 use crate::client::EventStream;
 use crate::model::delivery::{
-    Destination, Menu, Preparation, Recipe, RecipeTemplate, ReleaseKind, ReleaseRef, Serving,
-    SourceFrom,
+    Destination, Menu, Preparation, Recipe, RecipeTemplate, ReleaseKind, ReleaseMeta, ReleaseRef,
+    Serving, SourceFrom, keys,
 };
 use crate::store::ReleaseChange;
+
+/// How long the end of a workload is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Delivery {
     pub(super) async fn delete_mixed(&self, request: v1::DeleteRequest) -> Result<EventStream> {
@@ -93,8 +99,8 @@ impl Delivery {
             }
             ReleaseKind::Preparation => self.delete_preparation(at),
             ReleaseKind::Menu => self.delete_menu(at),
-            ReleaseKind::Recipe => self.delete_recipe(at, force),
-            ReleaseKind::Serving => self.remove(at),
+            ReleaseKind::Recipe => self.delete_recipe(at, force).await,
+            ReleaseKind::Serving => self.delete_serving(at).await,
         }
     }
 
@@ -181,8 +187,9 @@ impl Delivery {
         })
     }
 
-    /// With its Preparations; their artifacts stay.
-    fn delete_recipe(&self, at: &ReleaseRef, force: bool) -> Result<()> {
+    /// Its Serving first, then its Preparations; their artifacts stay. Comes back
+    /// when all of it is gone, or with why it is not.
+    async fn delete_recipe(&self, at: &ReleaseRef, force: bool) -> Result<()> {
         self.transact(|| {
             let menus: Vec<Menu> = self.list(ReleaseKind::Menu, Some(&at.namespace))?;
             let menu = menus.iter().find(|menu| {
@@ -196,14 +203,80 @@ impl Delivery {
                 return Err(Error::new(Code::Conflict, "RecipeInMenu", message)
                     .hint("take it out of the Menu, or add --force"));
             }
-            let version = self.get(at)?.meta().resource_version;
+            let mut object = self.get(at)?;
+            mark(object.meta_mut());
+            let mut changes = vec![ReleaseChange::Put(object)];
+            changes.extend(self.marked_serving(at)?);
+            Ok((changes, ()))
+        })?;
+        self.gone(at).await
+    }
+
+    async fn delete_serving(&self, at: &ReleaseRef) -> Result<()> {
+        self.transact(|| {
+            self.get(at)?;
+            Ok((self.marked_serving(at)?.into_iter().collect(), ()))
+        })?;
+        self.gone(at).await
+    }
+
+    /// The Serving of a Recipe, marked for its end; refused while a Menu holds it.
+    fn marked_serving(&self, at: &ReleaseRef) -> Result<Option<ReleaseChange>> {
+        let at = ReleaseRef::new(ReleaseKind::Serving, &at.namespace, &at.name);
+        let Some(mut serving) = self.read::<Serving>(&at)? else {
+            return Ok(None);
+        };
+        if let Some(lock) = &serving.status.lock {
+            let message = format!("{at} is held by the menu run {lock}");
+            return Err(Error::new(Code::Conflict, "ServingLocked", message)
+                .hint("wait for its end, or `kuke menu abort`"));
+        }
+        mark(&mut serving.meta);
+        Ok(Some(serving.into()))
+    }
+
+    /// Works until a marked object is gone. What takes longer goes on in the
+    /// loop, and is told as a conflict.
+    async fn gone(&self, at: &ReleaseRef) -> Result<()> {
+        let serving = ReleaseRef::new(ReleaseKind::Serving, &at.namespace, &at.name);
+        let until = tokio::time::Instant::now() + PATIENCE;
+        while self.store.release(at)?.is_some() {
+            for part in [&serving, at] {
+                self.drive_until(part, until).await?;
+            }
+            if tokio::time::Instant::now() >= until {
+                self.enqueue(&serving);
+                let message = format!("{at} is still on its way out");
+                return Err(Error::new(Code::Timeout, "StillDeleting", message)
+                    .hint("its end goes on; `kuke get serving -o wide` shows what it waits for"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The last part of a Recipe's end: with its Serving gone, the Preparations go.
+    pub(super) async fn finish_recipe(&self, recipe: &Recipe) -> super::fault::Result<Next> {
+        let at = recipe.at();
+        let done = self.transact(|| {
+            if self.serving_of(recipe)?.is_some() {
+                return Ok((self.marked_serving(&at)?.into_iter().collect(), false));
+            }
+            let Some(now) = self.read::<Recipe>(&at)? else {
+                return Ok((Vec::new(), true));
+            };
+            let version = now.meta.resource_version;
             let mut changes = vec![ReleaseChange::Remove(at.clone(), version)];
             let made: Vec<Preparation> =
                 self.list(ReleaseKind::Preparation, Some(&at.namespace))?;
             let own = made.iter().filter(|made| made.spec.recipe == at.name);
             changes.extend(own.map(|p| ReleaseChange::Remove(p.at(), p.meta.resource_version)));
-            Ok((changes, ()))
-        })
+            Ok((changes, true))
+        })?;
+        if !done {
+            let serving = ReleaseRef::new(ReleaseKind::Serving, &at.namespace, &at.name);
+            self.enqueue(&serving);
+        }
+        Ok(Next::Rest)
     }
 
     /// Members are left as they are; refused mid-run.
@@ -220,6 +293,14 @@ impl Delivery {
             let version = menu.meta.resource_version;
             Ok((vec![ReleaseChange::Remove(at.clone(), version)], ()))
         })
+    }
+}
+
+/// Marks an object for its end.
+fn mark(meta: &mut ReleaseMeta) {
+    meta.deletion.get_or_insert_with(jiff::Timestamp::now);
+    if meta.finalizers.is_empty() {
+        meta.finalizers.push(keys::FINALIZER.to_owned());
     }
 }
 

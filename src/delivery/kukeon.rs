@@ -102,6 +102,30 @@ impl Kukeon for Delivery {
         self.inner.load_image(input).await
     }
 
+    async fn promote(&self, request: v1::PromoteRequest) -> Result<EventStream> {
+        Ok(self.stream(|me, emit| async move { me.promote_request(&request, &emit).await }))
+    }
+
+    async fn act(&self, request: v1::ActRequest) -> Result<EventStream> {
+        Ok(self.stream(|me, emit| async move { me.act_request(&request, &emit).await }))
+    }
+
+    async fn history(&self, request: v1::HistoryRequest) -> Result<v1::HistoryResponse> {
+        self.history_of(&request)
+    }
+
+    async fn diff(&self, request: v1::DiffRequest) -> Result<v1::DiffResponse> {
+        self.diff_of(&request).await
+    }
+
+    async fn manifest(&self, request: v1::ManifestRequest) -> Result<v1::ManifestResponse> {
+        self.manifest_of(&request).await
+    }
+
+    async fn wait_for(&self, request: v1::WaitForRequest) -> Result<v1::ResourceResult> {
+        self.wait_until(&request).await
+    }
+
     async fn settle(&self) {
         self.tasks.close();
         self.tasks.wait().await;

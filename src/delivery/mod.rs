@@ -8,22 +8,33 @@
 pub mod actor;
 mod apply;
 pub mod artifact;
+mod artifacts;
 pub mod canonical;
 mod changes;
 mod delete;
+mod effective;
 mod external;
 pub mod failure;
+mod fault;
 mod find;
 mod kukeon;
 pub mod menu;
 pub mod patch;
+mod promote;
+mod recipe;
 pub mod render;
+mod requests;
+mod serving;
 pub mod source;
 mod stream;
 pub mod target;
+mod unified;
+mod work;
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, Weak};
 
 use tokio_util::task::TaskTracker;
 
@@ -31,9 +42,17 @@ pub use failure::{Failure, Reason};
 
 use crate::api::{Code, Error, Result};
 use crate::client::Kukeon;
-use crate::model::delivery::{AnyRelease, ReleaseKind, ReleaseMeta, ReleaseRef};
+use crate::controller::Queue;
+use crate::model::delivery::{AnyRelease, Pantry, ReleaseKind, ReleaseMeta, ReleaseRef};
 use crate::model::{Labels, Name};
 use crate::store::{self, ReleaseChange, Store};
+use crate::sys::failpoint::Failpoint;
+use artifacts::Artifacts;
+use serving::Waiting;
+use target::Targets;
+
+/// Hit between what is persisted and what is done to a target.
+static STEP: Failpoint = Failpoint::new("KUKEON_FAILPOINT_DELIVERY");
 
 /// How often a change is tried again that somebody else came before.
 const RACES: usize = 16;
@@ -43,6 +62,13 @@ pub struct Delivery {
     me: Weak<Delivery>,
     inner: Arc<dyn Kukeon>,
     store: Store,
+    artifacts: Artifacts,
+    targets: Targets,
+    queue: Queue<ReleaseRef>,
+    /// The loop runs.
+    live: AtomicBool,
+    /// Activations that wait to become healthy.
+    gates: Mutex<BTreeMap<ReleaseRef, Waiting>>,
     /// Work that goes on after its caller left.
     tasks: TaskTracker,
 }
@@ -60,10 +86,18 @@ impl Delivery {
             Err(store::Error::ReadOnly { .. }) => {}
             other => other?,
         }
+        let artifacts = Artifacts::open(run_path)
+            .map_err(|error| Error::failed("RegistryFailed", error.to_string()))?;
+        let targets = Targets::open(inner.clone(), run_path)?;
         Ok(Arc::new_cyclic(|me| Self {
             me: me.clone(),
+            targets,
             inner,
             store,
+            artifacts,
+            queue: work::queue(),
+            live: AtomicBool::new(false),
+            gates: Mutex::default(),
             tasks: TaskTracker::new(),
         }))
     }
@@ -78,6 +112,14 @@ impl Delivery {
         let found = self.store.release(at)?;
         // The kind is part of the reference, so the conversion cannot fail.
         Ok(found.and_then(|object| T::try_from(object).ok()))
+    }
+
+    /// A Pantry that a Recipe refers to.
+    fn pantry(&self, namespace: &Name, name: &Name) -> fault::Result<Pantry> {
+        let at = ReleaseRef::new(ReleaseKind::Pantry, namespace, name);
+        self.read(&at)?.ok_or_else(|| {
+            fault::Fault::new("SourceNotFound", format!("{at} not found")).hint("apply the Pantry")
+        })
     }
 
     /// Objects of a known kind.

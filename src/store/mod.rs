@@ -38,7 +38,10 @@ use crate::sys::beneath;
 /// Names that no realm can take, because kukeon has directories of that name
 /// directly below the run path. No other level has such names: everything else
 /// kukeon keeps there has a dot in its name, which no [`Name`] has.
-pub const RESERVED: &[&str] = &["run"];
+pub const RESERVED: &[&str] = &["run", REGISTRY];
+
+/// Directory of the embedded registry's content.
+pub const REGISTRY: &str = "registry";
 
 /// Fails with [`Error::Reserved`] when the object's name is one of [`RESERVED`].
 pub fn check_name(at: &ObjectRef) -> Result<()> {

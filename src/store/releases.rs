@@ -20,7 +20,7 @@ use crate::sys::beneath::Sync;
 use crate::sys::failpoint::Failpoint;
 
 /// Directory of everything here. It has a dot, so no realm has this name.
-const DIR: &str = ".delivery";
+pub(super) const DIR: &str = ".delivery";
 const LOCK: &str = ".delivery/.lock";
 const AHEAD: &str = ".delivery/.transaction";
 const FILE_MODE: u32 = 0o640;

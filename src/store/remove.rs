@@ -3,6 +3,8 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use super::{Error, Result, Store, document, own_files, rel};
 use crate::model::{Name, ObjectRef};
 use crate::sys::beneath::{Entry, is_temp, join};
@@ -48,6 +50,16 @@ impl Store {
                 self.remove_object(&space.into(), &mut foreign)?;
             }
             self.remove_object(&realm.into(), &mut foreign)?;
+        }
+        // Whole trees of ours; the standard library follows no links in them.
+        for tree in [super::releases::DIR, super::REGISTRY, ".clusters"] {
+            match std::fs::remove_dir_all(root.join(tree)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    let errno = e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
+                    return Err(Error::io(root.join(tree), "remove", errno));
+                }
+                _ => {}
+            }
         }
         self.clear(".locks", |_| true, &mut foreign)?;
         root.rmdir(".locks")?;

@@ -15,6 +15,7 @@ mod cleanup;
 mod command;
 mod convert;
 mod daemon;
+mod delivery;
 mod host;
 mod image;
 mod images;
@@ -39,6 +40,7 @@ fn main() -> std::process::ExitCode {
         interrupt::CASES,
         cleanup::CASES,
         convert::CASES,
+        delivery::CASES,
     ]
     .concat();
     runner::run(&groups, world::prepare, world::clean)

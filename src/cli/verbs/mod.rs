@@ -12,6 +12,7 @@ pub mod init;
 pub mod lifecycle;
 pub mod log;
 pub mod recipe;
+pub mod release;
 pub mod run;
 pub mod status;
 pub mod uninstall;

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use crate::api::v1::Action;
 use crate::api::{self, Error};
 use crate::apply;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, Outcome, usage};
 use crate::cli::manifest;
 use crate::cli::output::{Format, Out};
+use crate::cli::verbs::release::Named;
 use crate::delivery::render::{Rendered, offline};
 use crate::model::delivery::{AnyRelease, Recipe as Wanted};
 
@@ -29,6 +31,12 @@ enum Verb {
         after_help = "Examples:\n  kuke recipe render -f recipe.yaml\n  kuke recipe render -f recipe.yaml --check\n  kuke recipe render -f recipe.yaml -o json | jq -r .digest"
     )]
     Render(Render),
+    /// Ask the source again, now
+    Refresh(Named),
+    /// Do nothing until resumed
+    Suspend(Named),
+    /// Go on after suspend
+    Resume(Named),
 }
 
 /// Prints the canonical manifest; hash and digest go to standard error.
@@ -64,6 +72,9 @@ impl Recipe {
     pub fn shape(&self) -> (&'static str, bool) {
         match &self.verb {
             Verb::Render(_) => ("recipe render", false),
+            Verb::Refresh(_) => ("recipe refresh", true),
+            Verb::Suspend(_) => ("recipe suspend", true),
+            Verb::Resume(_) => ("recipe resume", true),
         }
     }
 
@@ -71,6 +82,9 @@ impl Recipe {
     pub async fn run(self, context: &Context) -> Outcome {
         match self.verb {
             Verb::Render(verb) => verb.run(context).await,
+            Verb::Refresh(named) => named.recipe(context, Action::Refresh).await,
+            Verb::Suspend(named) => named.recipe(context, Action::Suspend).await,
+            Verb::Resume(named) => named.recipe(context, Action::Unsuspend).await,
         }
     }
 }

@@ -235,8 +235,8 @@ pub async fn run(inputs: &Inputs<'_>, plan: &Plan, content: &Content) -> Result<
 
 /// Our objects as objects of Kubernetes.
 fn kubernetes(objects: &[AnyObject]) -> Result<Vec<Document>> {
-    let converted =
-        convert::to_kubernetes(objects).map_err(|error| Failure::invalid(error.to_string()))?;
+    let converted = convert::to_kubernetes(objects, crate::scheme::Secrets::Hide)
+        .map_err(|error| Failure::invalid(error.to_string()))?;
     let document = |(index, value): (usize, serde_json::Value)| {
         let value = Value::from_json(&value.to_string());
         let value = value.map_err(|error| Failure::invalid(error.to_string()))?;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde::Deserialize;
 
 use crate::delivery::failure::{Failure, Reason, Result};
@@ -88,7 +90,29 @@ impl Repository {
         let shown = format!("{}:{version}", self.shown);
         let fetched = self.registry.manifest(version).await;
         let fetched = fetched.map_err(|error| failed(&shown, error))?;
-        let digest = Digest::sha256(&fetched.bytes).to_string();
+        Resolved::read(&shown, &fetched.bytes, &fetched.media_type, version, pin)
+    }
+
+    /// The files of an artifact.
+    pub async fn fetch(&self, resolved: &Resolved) -> Result<Content> {
+        let blob = |digest, size| self.blob(digest, size).boxed();
+        resolved.content(&self.shown, &blob).await
+    }
+}
+
+/// Reads a blob by digest and size, and checks that it is that.
+pub type Blobs<'a> = dyn Fn(String, u64) -> BoxFuture<'a, Result<Vec<u8>>> + Send + Sync + 'a;
+
+impl Resolved {
+    /// Reads a manifest; `shown` is its reference in messages.
+    pub fn read(
+        shown: &str,
+        bytes: &[u8],
+        media_type: &str,
+        version: &str,
+        pin: Option<&str>,
+    ) -> Result<Self> {
+        let digest = Digest::sha256(bytes).to_string();
         let promised = version.contains(':').then_some(version);
         for wanted in [promised, pin].into_iter().flatten() {
             if wanted != digest {
@@ -96,9 +120,9 @@ impl Repository {
                 return Err(Failure::new(Reason::SourceDigestMismatch, message));
             }
         }
-        let manifest: Manifest = serde_json::from_slice(&fetched.bytes)
+        let manifest: Manifest = serde_json::from_slice(bytes)
             .map_err(|error| invalid(format!("{shown}: its manifest: {error}")))?;
-        if media::INDEX == fetched.media_type || manifest.manifests.is_some() {
+        if media::INDEX == media_type || manifest.manifests.is_some() {
             let message = format!("{shown} is an index of several artifacts");
             return Err(Failure::new(Reason::SourceKindMismatch, message)
                 .hint("name the digest of one of them as the version"));
@@ -110,15 +134,12 @@ impl Repository {
         })
     }
 
-    /// The files of an artifact.
-    pub async fn fetch(&self, resolved: &Resolved) -> Result<Content> {
-        let layers = resolved.manifest.layers.as_deref().unwrap_or_default();
+    /// The files of the artifact, whose layers come from `blobs`.
+    pub async fn content(&self, shown: &str, blobs: &Blobs<'_>) -> Result<Content> {
+        let layers = self.manifest.layers.as_deref().unwrap_or_default();
         let total: u64 = layers.iter().map(|layer| layer.size).sum();
         if total > MAX_BYTES as u64 {
-            let message = format!(
-                "{} has {total} bytes, at most {MAX_BYTES} are taken",
-                self.shown
-            );
+            let message = format!("{} has {total} bytes, at most {MAX_BYTES} are taken", shown);
             return Err(invalid(message));
         }
         let chart = layers.iter().any(|layer| layer.media_type == HELM);
@@ -134,7 +155,7 @@ impl Repository {
             if !wanted {
                 continue;
             }
-            let bytes = self.blob(layer).await?;
+            let bytes = blobs(layer.digest.clone(), layer.size).await?;
             let about = |failure: Failure| failure.about(format!("layer {}", layer.digest));
             if is_archive || chart || layer.annotation(UNPACK) == "true" {
                 let strip = if chart { "*" } else { "" };
@@ -150,35 +171,37 @@ impl Repository {
             }
         }
         if tree.is_empty() {
-            let message = format!("{} at {} holds no files", self.shown, resolved.digest);
+            let message = format!("{shown} at {} holds no files", self.digest);
             return Err(Failure::new(Reason::SourceKindMismatch, message).hint(
                 "push manifests, a directory or a chart; container images cannot be rendered",
             ));
         }
         Ok(Content {
-            digest: resolved.digest.clone(),
-            annotations: resolved.annotations.clone(),
+            digest: self.digest.clone(),
+            annotations: self.annotations.clone(),
             tree,
         })
     }
+}
 
+impl Repository {
     /// A blob in memory, which must be what its descriptor says.
-    async fn blob(&self, layer: &Layer) -> Result<Vec<u8>> {
+    async fn blob(&self, digest: String, size: u64) -> Result<Vec<u8>> {
         let mut patience = Patience::default();
         loop {
-            let failure = match self.attempt(layer).await {
+            let failure = match self.attempt(&digest, size).await {
                 Ok(bytes) => return Ok(bytes),
                 Err(failure) => failure,
             };
-            let shown = format!("{} at {}", self.shown, layer.digest);
+            let shown = format!("{} at {digest}", self.shown);
             let waited: client::Result<()> = patience.wait(&self.registry, failure).await;
             waited.map_err(|error| failed(&shown, error))?;
         }
     }
 
-    async fn attempt(&self, layer: &Layer) -> Result<Vec<u8>, client::Failure> {
-        let (mut response, _) = self.registry.blob(&layer.digest, 0).await?;
-        let algorithm = match layer.digest.split_once(':') {
+    async fn attempt(&self, digest: &str, size: u64) -> Result<Vec<u8>, client::Failure> {
+        let (mut response, _) = self.registry.blob(digest, 0).await?;
+        let algorithm = match digest.split_once(':') {
             Some(("sha512", _)) => Algorithm::Sha512,
             _ => Algorithm::Sha256,
         };
@@ -193,27 +216,24 @@ impl Repository {
                     bytes.extend_from_slice(&chunk);
                 }
             }
-            if bytes.len() as u64 > layer.size {
+            if bytes.len() as u64 > size {
                 break;
             }
         }
         let wrong = |why: String| client::Failure::Final(self.registry.broken(why));
-        if bytes.len() as u64 > layer.size {
-            return Err(wrong(format!(
-                "blob {} is longer than announced",
-                layer.digest
-            )));
+        if bytes.len() as u64 > size {
+            return Err(wrong(format!("blob {} is longer than announced", digest)));
         }
-        if (bytes.len() as u64) < layer.size {
+        if (bytes.len() as u64) < size {
             return Err(client::Failure::passing(format!(
                 "blob {} ended early",
-                layer.digest
+                digest
             )));
         }
         let found = hasher.finish().to_string();
-        match found == layer.digest {
+        match found == digest {
             true => Ok(bytes),
-            false => Err(wrong(format!("blob {} arrived as {found}", layer.digest))),
+            false => Err(wrong(format!("blob {digest} arrived as {found}"))),
         }
     }
 }

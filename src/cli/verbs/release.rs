@@ -1,0 +1,209 @@
+//! Verbs of releases: `promote`, `rollback`, `resume`, `sync`, `history`, `diff`,
+//! `manifest`, `prep`, `menu` and `wait`.
+
+mod groups;
+mod look;
+
+pub use groups::{Menu, Named, Prep};
+pub use look::{Diff, History, Manifest, Wait};
+
+use clap::Args;
+
+use crate::api::v1::{self, Action, ResourceResult};
+use crate::cli::context::Context;
+use crate::cli::failure::{Failure, Outcome};
+use crate::cli::follow::{follow, single_failure};
+use crate::cli::output::Format;
+use crate::cli::verbs::apply::{Results, print_result};
+use crate::client::EventStream;
+
+/// Where a release lives, and how the answer is printed.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Namespace
+    #[arg(
+        long,
+        short,
+        value_name = "NAME",
+        default_value = "default",
+        help_heading = "Scope"
+    )]
+    namespace: String,
+    /// Output format
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Make a preparation active, by default the latest
+#[derive(Debug, Args)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "Examples:
+  kuke promote web
+  kuke promote web --to rev-3 -m 'back to what worked'
+  kuke promote web --to web-0123456789ab --wait"
+)]
+pub struct Promote {
+    #[command(flatten)]
+    pointer: Pointer,
+}
+
+/// Make the preparation active that was active before
+#[derive(Debug, Args)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "Nothing is rendered. Auto-deploy pauses until `kuke resume`, or until the latest is promoted.
+
+Examples:
+  kuke rollback web --wait
+  kuke rollback web --to rev-1"
+)]
+pub struct Rollback {
+    #[command(flatten)]
+    pointer: Pointer,
+}
+
+#[derive(Debug, Args)]
+struct Pointer {
+    /// Recipe
+    #[arg(value_name = "RECIPE")]
+    recipe: String,
+    /// Preparation, rev-<number> or digest
+    #[arg(long, value_name = "PREP|rev-N|DIGEST")]
+    to: Option<String>,
+    /// Message for the history
+    #[arg(long, short, value_name = "TEXT")]
+    message: Option<String>,
+    /// Refuse when another preparation than this is active
+    #[arg(long, value_name = "PREP")]
+    expected_current: Option<String>,
+    /// Wait until it is healthy, or failed
+    #[arg(long)]
+    wait: bool,
+    /// Only check whether it could be done
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Pointer {
+    async fn run(self, context: &Context, rollback: bool) -> Outcome {
+        let request = v1::PromoteRequest {
+            namespace: self.common.namespace.clone(),
+            recipe: self.recipe,
+            to: self.to.unwrap_or_default(),
+            expected_current: self.expected_current.unwrap_or_default(),
+            message: self.message.unwrap_or_default(),
+            rollback,
+            wait: self.wait,
+            dry_run: self.dry_run,
+        };
+        let events = context.kukeon().await?.promote(request).await?;
+        finish(context, self.common.output, events).await
+    }
+}
+
+impl Promote {
+    /// Asks and prints.
+    pub async fn run(self, context: &Context) -> Outcome {
+        self.pointer.run(context, false).await
+    }
+}
+
+impl Rollback {
+    /// Asks and prints.
+    pub async fn run(self, context: &Context) -> Outcome {
+        self.pointer.run(context, true).await
+    }
+}
+
+/// Let auto-deploy go on after a rollback
+#[derive(Debug, Args)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "Examples:\n  kuke resume web"
+)]
+pub struct Resume {
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Apply what is active again
+#[derive(Debug, Args)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "Examples:\n  kuke sync web --wait"
+)]
+pub struct Sync {
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, Args)]
+struct Target {
+    /// Recipe
+    #[arg(value_name = "RECIPE")]
+    recipe: String,
+    /// Wait until it is healthy, or failed
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Target {
+    async fn run(self, context: &Context, action: Action) -> Outcome {
+        let request = v1::ActRequest {
+            kind: "Serving".to_owned(),
+            namespace: self.common.namespace.clone(),
+            name: self.recipe,
+            action: action.into(),
+            wait: self.wait,
+            ..Default::default()
+        };
+        let events = context.kukeon().await?.act(request).await?;
+        finish(context, self.common.output, events).await
+    }
+}
+
+impl Resume {
+    /// Asks and prints.
+    pub async fn run(self, context: &Context) -> Outcome {
+        self.target.run(context, Action::Resume).await
+    }
+}
+
+impl Sync {
+    /// Asks and prints.
+    pub async fn run(self, context: &Context) -> Outcome {
+        self.target.run(context, Action::Sync).await
+    }
+}
+
+/// Follows a call to its end: a line per result, or all of them at once.
+async fn finish(context: &Context, output: Format, events: EventStream) -> Outcome {
+    let each = |result: &ResourceResult| -> Result<(), Failure> {
+        match output {
+            Format::Json | Format::Yaml => Ok(()),
+            Format::Name => context.out.line(format_args!(
+                "{}/{}",
+                result.kind.to_ascii_lowercase(),
+                result.name
+            )),
+            // A failure is told at the end, once.
+            Format::Table | Format::Wide if result.error.is_some() => Ok(()),
+            Format::Table | Format::Wide => print_result(context, result, false),
+        }
+    };
+    let results = follow(context, events, each).await?;
+    let failure = single_failure(&results);
+    if output.is_structured() {
+        let results = Results { resources: results };
+        context.out.structured(output, &results)?;
+    }
+    match failure {
+        Some(error) => Err(error.into()),
+        None => Ok(0),
+    }
+}

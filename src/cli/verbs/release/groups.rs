@@ -1,0 +1,118 @@
+//! `kuke menu`, `kuke prep`, and what `kuke recipe` shares with them.
+
+use clap::{Args, Subcommand};
+
+use super::{Common, finish};
+use crate::api::v1::{self, Action};
+use crate::cli::context::Context;
+use crate::cli::failure::Outcome;
+
+/// Roll several recipes out as one
+#[derive(Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Menu {
+    #[command(subcommand)]
+    verb: MenuVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum MenuVerb {
+    /// Roll out
+    Run(Named),
+    /// Show what a run would do
+    Plan(Named),
+    /// Roll a plan out that failed, or go on with a run that is stuck
+    Retry(Named),
+    /// End a run; its members go back
+    Abort(Named),
+    /// Give the locks of a stuck run up; its members stay as they are
+    Force(Named),
+}
+
+/// Look after preparations
+#[derive(Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Prep {
+    #[command(subcommand)]
+    verb: PrepVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum PrepVerb {
+    /// Delete a preparation that nothing needs
+    Delete(Named),
+}
+
+/// Which object.
+#[derive(Debug, Args)]
+pub struct Named {
+    /// Name
+    #[arg(value_name = "NAME")]
+    object: String,
+    /// Message for the history
+    #[arg(long, short, value_name = "TEXT")]
+    message: Option<String>,
+    /// Wait for the outcome
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Named {
+    /// Asks the controller of a Recipe.
+    pub async fn recipe(self, context: &Context, action: Action) -> Outcome {
+        self.act(context, "Recipe", action, false).await
+    }
+
+    async fn act(self, context: &Context, kind: &str, action: Action, dry_run: bool) -> Outcome {
+        let request = v1::ActRequest {
+            kind: kind.to_owned(),
+            namespace: self.common.namespace.clone(),
+            name: self.object,
+            action: action.into(),
+            wait: self.wait,
+            message: self.message.unwrap_or_default(),
+            dry_run,
+        };
+        let events = context.kukeon().await?.act(request).await?;
+        finish(context, self.common.output, events).await
+    }
+}
+
+impl Menu {
+    /// Whether it changes something.
+    pub fn changes(&self) -> bool {
+        !matches!(self.verb, MenuVerb::Plan(_))
+    }
+
+    /// Asks and prints.
+    pub async fn run(self, context: &Context) -> Outcome {
+        let (named, action, dry_run) = match self.verb {
+            MenuVerb::Run(named) => (named, Action::Run, false),
+            MenuVerb::Plan(named) => (named, Action::Run, true),
+            MenuVerb::Retry(named) => (named, Action::Retry, false),
+            MenuVerb::Abort(named) => (named, Action::Abort, false),
+            MenuVerb::Force(named) => (named, Action::Force, false),
+        };
+        named.act(context, "Menu", action, dry_run).await
+    }
+}
+
+impl Prep {
+    /// Asks and prints.
+    pub async fn run(self, context: &Context) -> Outcome {
+        let PrepVerb::Delete(named) = self.verb;
+        let request = v1::DeleteRequest {
+            kind: "Preparation".to_owned(),
+            name: named.object,
+            scope: Some(v1::Scope {
+                realm: named.common.namespace.clone(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let events = context.kukeon().await?.delete(request).await?;
+        finish(context, named.common.output, events).await
+    }
+}

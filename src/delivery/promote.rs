@@ -1,0 +1,307 @@
+//! The one operation that changes what is active: promotion, rollback,
+//! approval by label, auto-deploy and Menus all come through here (delivery
+//! spec, section 7).
+
+use jiff::Timestamp;
+
+use super::{Delivery, actor, not_found, stamp_new};
+use crate::api::{Code, Error, Result};
+use crate::model::Name;
+use crate::model::delivery::{
+    ActivationCause, ActivationRecord, ConditionStatus, ConditionType, Hold, Policy, Preparation,
+    PreparationPhase, Recipe, ReleaseKind, ReleaseMeta, ReleaseRef, Serving, ServingPhase,
+    ServingSpec, ServingStatus, keys,
+};
+use crate::store::ReleaseChange;
+
+/// What is to become active, and why.
+#[derive(Debug, Clone)]
+pub(super) struct Promotion {
+    pub namespace: Name,
+    pub recipe: Name,
+    pub preparation: Name,
+    /// Preparation that must be active now.
+    pub expected: Option<String>,
+    pub message: String,
+    pub cause: ActivationCause,
+    pub actor: String,
+    pub dry_run: bool,
+}
+
+/// What a promotion came to.
+#[derive(Debug, Clone)]
+pub(super) struct Promoted {
+    pub serving: Serving,
+    pub changed: bool,
+}
+
+impl Delivery {
+    /// Moves the pointer, with history and hold, in one transaction.
+    pub(super) fn promote_to(&self, wanted: &Promotion) -> Result<Promoted> {
+        self.transact(|| {
+            let (mut changes, promoted) = self.pointer(wanted)?;
+            if wanted.dry_run || !promoted.changed {
+                changes.clear();
+            }
+            Ok((changes, promoted))
+        })
+    }
+
+    /// The changes of a promotion, to be committed alone or with others.
+    pub(super) fn pointer(&self, wanted: &Promotion) -> Result<(Vec<ReleaseChange>, Promoted)> {
+        let at = |kind, name: &Name| ReleaseRef::new(kind, &wanted.namespace, name);
+        let recipe_at = at(ReleaseKind::Recipe, &wanted.recipe);
+        let recipe: Recipe = self
+            .read(&recipe_at)?
+            .ok_or_else(|| not_found(&recipe_at))?;
+        if recipe.meta.deletion.is_some() {
+            let message = format!("{recipe_at} is being deleted");
+            return Err(Error::new(Code::Conflict, "BeingDeleted", message));
+        }
+        let prep_at = at(ReleaseKind::Preparation, &wanted.preparation);
+        let preparation: Preparation = self.read(&prep_at)?.ok_or_else(|| Error {
+            reason: "PreparationNotFound".into(),
+            ..not_found(&prep_at)
+        })?;
+        if preparation.spec.recipe != wanted.recipe {
+            let owner = &preparation.spec.recipe;
+            let message = format!("{prep_at} belongs to recipe {owner}, not {}", wanted.recipe);
+            return Err(Error::new(Code::Conflict, "WrongRecipe", message));
+        }
+        if preparation.status.phase != PreparationPhase::Ready {
+            let message = format!("{prep_at} is not ready");
+            return Err(Error::new(Code::Conflict, "PreparationNotReady", message));
+        }
+        let serving_at = at(ReleaseKind::Serving, &wanted.recipe);
+        let old: Option<Serving> = self.read(&serving_at)?;
+        if let Some(old) = &old {
+            refuse(old, wanted)?;
+        }
+        let current = old.as_ref().map(|s| s.spec.preparation.clone());
+        if let Some(expected) = &wanted.expected
+            && current.as_ref().map_or("", Name::as_str) != expected
+        {
+            let now = current.as_ref().map_or("none", Name::as_str);
+            let message = format!("{serving_at}: active is {now}, expected was {expected}");
+            return Err(Error::new(Code::Conflict, "CurrentChanged", message)
+                .hint("look again with `kuke history`, then repeat"));
+        }
+        let now = Timestamp::now();
+        let mut serving = old
+            .clone()
+            .unwrap_or_else(|| unsaved(&wanted.namespace, &wanted.recipe, &wanted.preparation));
+        let latest = recipe.status.latest_preparation.as_ref() == Some(&wanted.preparation);
+        serving.spec.hold = match (latest, wanted.cause, &serving.spec.hold) {
+            // A failed one is held although it goes back to what is the latest.
+            (true, cause, _) if cause != ActivationCause::Failure => None,
+            (_, _, Some(hold)) if current.as_ref() == Some(&wanted.preparation) => {
+                Some(hold.clone())
+            }
+            (_, cause, _) => Some(Hold {
+                reason: hold_reason(cause, wanted),
+                actor: wanted.actor.clone(),
+                time: Some(now),
+            }),
+        };
+        let automatic = self.effective(&recipe).is_ok_and(|e| e.auto_deploy);
+        serving.spec.policy = match automatic {
+            true => Policy::Automatic,
+            false => Policy::Manual,
+        };
+        serving.spec.preparation = wanted.preparation.clone();
+        let moved = current.as_ref() != Some(&wanted.preparation);
+        if moved {
+            serving.status.activations.push(ActivationRecord {
+                number: serving.status.activations.last().map_or(0, |a| a.number) + 1,
+                preparation: wanted.preparation.clone(),
+                digest: preparation.spec.artifact.digest.clone(),
+                previous: current,
+                cause: wanted.cause,
+                message: wanted.message.clone(),
+                actor: wanted.actor.clone(),
+                time: Some(now),
+            });
+            serving.status.phase = ServingPhase::Pending;
+        }
+        match &old {
+            None => stamp_new(&mut serving.meta),
+            Some(old) if old.spec != serving.spec => serving.meta.generation += 1,
+            Some(_) => {}
+        }
+        if moved {
+            let generation = serving.meta.generation;
+            let message = format!("{} is to be activated", wanted.preparation);
+            let (ready, status) = (ConditionType::Ready, ConditionStatus::False);
+            let conditions = &mut serving.status.conditions;
+            conditions.set(ready, status, "Pending", &message, generation, now);
+        }
+        let changed = old.as_ref() != Some(&serving);
+        let change = ReleaseChange::Put(serving.clone().into());
+        Ok((vec![change], Promoted { serving, changed }))
+    }
+
+    /// Which Preparation a person means: a name, `rev-<n>` or a digest.
+    pub(super) fn meant(&self, recipe: &Recipe, text: &str) -> Result<Name> {
+        let namespace = &recipe.meta.namespace;
+        let unknown = |hint: &str| {
+            let message = format!("{} has no preparation {text:?}", recipe.at());
+            Error::new(Code::NotFound, "PreparationNotFound", message).hint(hint)
+        };
+        let hint = format!("`kuke history {}` lists them", recipe.meta.name);
+        if let Some(number) = text.strip_prefix("rev-").map(str::parse::<i64>) {
+            let found = recipe.status.revisions.iter();
+            let mut found = found.filter(|r| Ok(r.number) == number);
+            let revision = found.next().ok_or_else(|| unknown(&hint))?;
+            return Ok(revision.preparation.clone());
+        }
+        let own: Vec<Preparation> = self.list(ReleaseKind::Preparation, Some(namespace))?;
+        let is = |p: &&Preparation| {
+            p.spec.recipe == recipe.meta.name
+                && (p.meta.name == *text || p.spec.artifact.digest == text)
+        };
+        let found = own.iter().find(is).ok_or_else(|| unknown(&hint))?;
+        Ok(found.meta.name.clone())
+    }
+
+    /// The default of a rollback: what was active before.
+    pub(super) fn before(&self, recipe: &Recipe) -> Result<Name> {
+        let at = ReleaseRef::new(
+            ReleaseKind::Serving,
+            &recipe.meta.namespace,
+            &recipe.meta.name,
+        );
+        let serving: Serving = self.read(&at)?.ok_or_else(|| not_found(&at))?;
+        let now = &serving.spec.preparation;
+        let healthy = [
+            serving.status.observed_preparation,
+            serving.status.previous_preparation,
+        ];
+        let healthy = healthy.into_iter().flatten().find(|name| name != now);
+        let history = serving.status.activations.iter().rev();
+        let mut history = history.map(|a| &a.preparation).filter(|name| *name != now);
+        healthy.or_else(|| history.next().cloned()).ok_or_else(|| {
+            let message = format!("{at} was never at another preparation");
+            Error::new(Code::Conflict, "NoPrevious", message)
+                .hint("name one with --to; `kuke history` lists them")
+        })
+    }
+
+    /// Clears the hold, so that auto-deploy goes on.
+    pub(super) fn clear_hold(&self, at: &ReleaseRef) -> Result<bool> {
+        self.transact(|| {
+            let mut serving: Serving = self.read(at)?.ok_or_else(|| not_found(at))?;
+            if serving.spec.hold.take().is_none() {
+                return Ok((Vec::new(), false));
+            }
+            serving.meta.generation += 1;
+            if serving.status.phase == ServingPhase::Deployed {
+                // The pointer did not move: what was observed still holds.
+                serving.status.observed_generation = serving.meta.generation;
+            }
+            Ok((vec![serving.into()], true))
+        })
+    }
+
+    /// Preparations of a Recipe that carry an approval, the newest revision first.
+    pub(super) fn approved(&self, recipe: &Recipe) -> Result<Vec<Preparation>> {
+        let own: Vec<Preparation> =
+            self.list(ReleaseKind::Preparation, Some(&recipe.meta.namespace))?;
+        let approved = |p: &Preparation| {
+            p.spec.recipe == recipe.meta.name
+                && p.status.phase == PreparationPhase::Ready
+                && p.meta.labels.get(keys::APPROVE_DEPLOY).map(String::as_str) == Some("true")
+        };
+        let mut found: Vec<_> = own.into_iter().filter(approved).collect();
+        let number = |p: &Preparation| {
+            let revisions = recipe.status.revisions.iter().rev();
+            let mut own = revisions.filter(|r| r.preparation == p.meta.name);
+            own.next().map_or(p.spec.revision, |r| r.number)
+        };
+        found.sort_by_key(|p| std::cmp::Reverse(number(p)));
+        Ok(found)
+    }
+
+    /// Promotes what was approved by label, and uses the approvals up in the same
+    /// transaction. While a Menu holds the Serving the labels wait.
+    pub(super) fn take_approvals(&self, recipe: &Recipe) -> Result<Option<Promoted>> {
+        let taken = self.transact(|| {
+            let approved = self.approved(recipe)?;
+            let Some(newest) = approved.first() else {
+                return Ok((Vec::new(), None));
+            };
+            let (mut changes, promoted) = self.pointer(&Promotion {
+                namespace: recipe.meta.namespace.clone(),
+                recipe: recipe.meta.name.clone(),
+                preparation: newest.meta.name.clone(),
+                expected: None,
+                message: "approved by label".to_owned(),
+                cause: ActivationCause::Label,
+                actor: actor::current(),
+                dry_run: false,
+            })?;
+            let now = Timestamp::now().to_string();
+            for (i, mut preparation) in approved.into_iter().enumerate() {
+                let meta: &mut ReleaseMeta = &mut preparation.meta;
+                meta.labels.remove(keys::APPROVE_DEPLOY);
+                let at = match i {
+                    0 => now.clone(),
+                    _ => format!("{now} (superseded)"),
+                };
+                meta.annotations.insert(keys::APPROVED_AT.to_owned(), at);
+                meta.annotations
+                    .insert(keys::APPROVED_BY.to_owned(), actor::current());
+                if i > 0 {
+                    tracing::info!(object = %preparation.at(), reason = "Superseded", "an approval was used up");
+                }
+                changes.push(preparation.into());
+            }
+            Ok((changes, Some(promoted)))
+        });
+        match taken {
+            Err(error) if error.reason == "ServingLocked" => Ok(None),
+            other => other,
+        }
+    }
+}
+
+/// A Serving that nobody may move now.
+fn refuse(serving: &Serving, wanted: &Promotion) -> Result<()> {
+    let at = serving.at();
+    if serving.meta.deletion.is_some() {
+        let message = format!("{at} is being deleted");
+        return Err(Error::new(Code::Conflict, "BeingDeleted", message));
+    }
+    match &serving.status.lock {
+        Some(lock) if wanted.cause != ActivationCause::Menu => {
+            let message = format!("{at} is held by the menu run {lock}");
+            Err(Error::new(Code::Conflict, "ServingLocked", message)
+                .hint("wait for its end, or `kuke menu abort`"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A Serving that was not saved yet.
+pub(super) fn unsaved(namespace: &Name, recipe: &Name, preparation: &Name) -> Serving {
+    let mut meta = ReleaseMeta::new(namespace.clone(), recipe.clone());
+    meta.finalizers = vec![keys::FINALIZER.to_owned()];
+    meta.labels
+        .insert(keys::RECIPE.to_owned(), recipe.to_string());
+    Serving {
+        meta,
+        spec: ServingSpec {
+            recipe: recipe.clone(),
+            preparation: preparation.clone(),
+            policy: Policy::Manual,
+            hold: None,
+        },
+        status: ServingStatus::default(),
+    }
+}
+
+fn hold_reason(cause: ActivationCause, wanted: &Promotion) -> String {
+    match cause {
+        ActivationCause::Failure => "went back by itself after a failure".to_owned(),
+        _ => format!("{} is not the latest", wanted.preparation),
+    }
+}

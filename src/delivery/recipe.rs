@@ -1,0 +1,577 @@
+//! The Recipe controller: from intent to a stored artifact (delivery spec,
+//! section 2).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::artifact::Record;
+use super::artifacts::Artifacts;
+use super::effective::Effective;
+use super::fault::{Fault, Result};
+use super::promote::Promotion;
+use super::render::{Inputs, Plan, Rendered};
+use super::source::{self, Content};
+use super::work::Next;
+use super::{Delivery, actor, render, stamp_new};
+use crate::model::Name;
+use crate::model::delivery::{
+    ActivationCause, Artifact, ConditionStatus, ConditionType, Destination, GitSource, Menu,
+    Preparation, PreparationPhase, PreparationSource, PreparationSpec, PreparationStatus, Recipe,
+    RecipePhase, ReleaseKind, ReleaseMeta, ReleaseRef, Revision, Serving, SourceFrom, SourceKind,
+    keys,
+};
+use crate::registry::client::Access;
+
+/// Hexadecimal digits of the artifact's digest in a Preparation's name, and how
+/// many more when that name is taken by another artifact.
+const SHORT: usize = 12;
+const LONGER: usize = 4;
+
+/// What a source resolved to.
+struct Resolved {
+    digest: String,
+    source: PreparationSource,
+    /// The files, where they had to be read anyway.
+    content: Option<Content>,
+}
+
+/// What the inputs came to.
+enum Cooked {
+    /// The latest Preparation has these inputs already.
+    Same,
+    /// An older one has.
+    Again(Name, Artifact),
+    /// It was rendered and stored.
+    New(Box<Rendered>, Artifact),
+}
+
+impl Delivery {
+    /// Brings one Recipe to where it should be.
+    pub(super) async fn reconcile_recipe(&self, at: &ReleaseRef) -> Result<Next> {
+        let Some(recipe) = self.read::<Recipe>(at)? else {
+            return Ok(Next::Rest);
+        };
+        if recipe.meta.deletion.is_some() {
+            return self.finish_recipe(&recipe).await;
+        }
+        if recipe.spec.suspend {
+            return Ok(Next::Rest);
+        }
+        let cooked = async {
+            let effective = self.effective(&recipe)?;
+            let resolved = self.resolve(&recipe, &effective).await?;
+            let cooked = self.cook(&recipe, &effective, &resolved).await?;
+            Ok::<_, Fault>((effective, resolved, cooked))
+        };
+        match cooked.await {
+            Ok((effective, resolved, cooked)) => {
+                self.record(&recipe, &effective, &resolved, cooked).await?;
+                self.deploy(at, effective.auto_deploy)?;
+                Ok(match effective.source.poll_interval {
+                    pause if pause.is_zero() => Next::Rest,
+                    pause => Next::Rest.or_after(pause),
+                })
+            }
+            Err(fault) => {
+                self.say_failed(at, &recipe, &fault)?;
+                match fault.transient {
+                    true => Err(fault),
+                    false => Ok(Next::Rest),
+                }
+            }
+        }
+    }
+
+    /// Asks the source where it has to be asked (step 2).
+    async fn resolve(&self, recipe: &Recipe, effective: &Effective) -> Result<Resolved> {
+        let source = &effective.source;
+        let (kind, reference) = match &source.from {
+            SourceFrom::Oci(at) => (SourceKind::Oci, at.to_string()),
+            SourceFrom::Path(path) => (SourceKind::Path, path.clone()),
+            SourceFrom::Pantry(name) => {
+                let pantry = self.pantry(&recipe.meta.namespace, name)?;
+                (SourceKind::Pantry, pantry.spec.oci.to_string())
+            }
+        };
+        let known = match must_ask(recipe, source.poll_interval, Timestamp::now()) {
+            true => None,
+            false => recipe.status.resolved_source_digest.clone(),
+        };
+        let (digest, content) = match known {
+            Some(digest) => (digest, None),
+            None => {
+                let content = self.fetch(recipe, effective).await?;
+                (content.digest.clone(), Some(content))
+            }
+        };
+        if let Some(pin) = &source.digest
+            && *pin != digest
+        {
+            let message = format!("{reference} has the digest {digest}, pinned is {pin}");
+            return Err(Fault::new("SourceDigestMismatch", message)
+                .hint("change spec.source.digest if the new content is wanted"));
+        }
+        Ok(Resolved {
+            source: PreparationSource {
+                kind,
+                reference,
+                version: source.version.clone().unwrap_or_default(),
+                base_digest: digest.clone(),
+            },
+            digest,
+            content,
+        })
+    }
+
+    /// The files of a source.
+    async fn fetch(&self, recipe: &Recipe, effective: &Effective) -> Result<Content> {
+        let source = &effective.source;
+        let version = source.version.as_deref().unwrap_or_default();
+        let (at, access) = match &source.from {
+            SourceFrom::Path(path) => {
+                let roots = self.source_roots()?;
+                let path = PathBuf::from(path);
+                let read = tokio::task::spawn_blocking(move || {
+                    source::local::read(&roots, &path).map(Content::of_tree)
+                });
+                let read = read.await.map_err(|e| Fault::store(e.to_string()))?;
+                return Ok(read?);
+            }
+            SourceFrom::Oci(at) => (at.clone(), Access::default()),
+            SourceFrom::Pantry(name) => {
+                let pantry = self.pantry(&recipe.meta.namespace, name)?;
+                (pantry.spec.oci.clone(), access(&pantry.spec))
+            }
+        };
+        if at.is_local() {
+            let pin = source.digest.as_deref();
+            return self.artifacts.source(&at, version, pin).await;
+        }
+        let repository = source::oci::Repository::new(&at.host, &at.repository, access);
+        let resolved = repository
+            .resolve(version, source.digest.as_deref())
+            .await?;
+        Ok(repository.fetch(&resolved).await?)
+    }
+
+    /// Directories below which `source.path` may point.
+    fn source_roots(&self) -> Result<Vec<PathBuf>> {
+        let roots = self.kitchen()?.map(|kitchen| kitchen.spec.source_roots);
+        let roots = roots.unwrap_or_default();
+        if roots.is_empty() {
+            return Ok(vec![PathBuf::from(DEFAULT_ROOT)]);
+        }
+        Ok(roots.into_iter().map(PathBuf::from).collect())
+    }
+
+    /// Steps 3 to 5: as little as is needed.
+    async fn cook(
+        &self,
+        recipe: &Recipe,
+        effective: &Effective,
+        resolved: &Resolved,
+    ) -> Result<Cooked> {
+        let inputs = Inputs {
+            recipe: &recipe.meta.name,
+            namespace: &recipe.meta.namespace,
+            source_kind: resolved.source.kind,
+            source_digest: &resolved.digest,
+            sub_path: &effective.source.sub_path,
+            render: &effective.render,
+            patches: &effective.patches,
+            edits: &recipe.spec.edits,
+            target: &effective.target,
+            allow_empty: recipe.spec.allow_empty,
+        };
+        let plan = Plan::of(&inputs)?;
+        let made: Vec<Preparation> =
+            self.list(ReleaseKind::Preparation, Some(&recipe.meta.namespace))?;
+        let same = |p: &&Preparation| {
+            p.spec.recipe == recipe.meta.name && p.spec.config_hash == plan.config_hash()
+        };
+        if let Some(found) = made.iter().find(same)
+            && self.artifacts.manifest(&found.spec.artifact).await.is_ok()
+        {
+            let latest = recipe.status.latest_preparation.as_ref() == Some(&found.meta.name);
+            return Ok(match latest {
+                true => Cooked::Same,
+                false => Cooked::Again(found.meta.name.clone(), found.spec.artifact.clone()),
+            });
+        }
+        let fetched;
+        let content = match &resolved.content {
+            Some(content) => content,
+            None => {
+                fetched = self.fetch(recipe, effective).await?;
+                &fetched
+            }
+        };
+        let rendered = render::run(&inputs, &plan, content).await?;
+        let to = match &recipe.spec.destination {
+            None => Artifacts::repository(&recipe.meta.namespace, &recipe.meta.name),
+            Some(Destination::Oci(at)) => at.clone(),
+            Some(Destination::Pantry(name)) => self.pantry(&recipe.meta.namespace, name)?.spec.oci,
+        };
+        let artifact = self.artifacts.push(&to, &rendered.artifact).await?;
+        Ok(Cooked::New(Box::new(rendered), artifact))
+    }
+
+    /// Step 6, and the revision's record beside the artifact.
+    async fn record(
+        &self,
+        seen: &Recipe,
+        effective: &Effective,
+        resolved: &Resolved,
+        cooked: Cooked,
+    ) -> Result<()> {
+        let at = seen.at();
+        let actor = actor::current();
+        let revision = self.transact(|| {
+            let now = Timestamp::now();
+            let Some(mut recipe) = self.read::<Recipe>(&at)? else {
+                return Ok((Vec::new(), None));
+            };
+            // Somebody changed what is wanted: that is looked at next.
+            if recipe.meta.generation != seen.meta.generation || recipe.meta.deletion.is_some() {
+                return Ok((Vec::new(), None));
+            }
+            let mut changes = Vec::new();
+            let mut revision = None;
+            let (name, artifact) = match &cooked {
+                Cooked::Same => (None, None),
+                Cooked::Again(name, artifact) => (Some(name.clone()), Some(artifact.clone())),
+                Cooked::New(rendered, artifact) => {
+                    let number = recipe.status.revision + 1;
+                    let message = message_of(&recipe, seen);
+                    let (name, new) = self.preparation(
+                        &recipe, effective, resolved, rendered, artifact, number, message, now,
+                    )?;
+                    changes.extend(new.map(|p| p.into()));
+                    (Some(name), Some(artifact.clone()))
+                }
+            };
+            if let (Some(name), Some(artifact)) = (name, artifact) {
+                let number = recipe.status.revision + 1;
+                let hash = self.hash_of(&cooked, &at, &name)?;
+                let entry = Revision {
+                    number,
+                    preparation: name.clone(),
+                    config_hash: hash.clone(),
+                    message: message_of(&recipe, seen),
+                    actor: actor.clone(),
+                    time: Some(now),
+                };
+                let parent = recipe.status.latest_digest.clone();
+                recipe.status.revision = number;
+                recipe.status.revisions.push(entry.clone());
+                recipe.status.latest_preparation = Some(name);
+                recipe.status.latest_digest = Some(artifact.digest.clone());
+                recipe.status.latest_config_hash = Some(hash);
+                recipe.meta.annotations.remove(keys::COMMIT_MESSAGE);
+                revision = Some((entry, artifact, parent));
+            }
+            recipe.meta.annotations.remove(keys::REFRESH);
+            let status = &mut recipe.status;
+            if resolved.content.is_some() {
+                let same = status.resolved_source_digest.as_ref() == Some(&resolved.digest);
+                let polls = !effective.source.poll_interval.is_zero();
+                if !same || polls {
+                    status.resolved_at = Some(now);
+                }
+                status.resolved_source_digest = Some(resolved.digest.clone());
+            }
+            let generation = recipe.meta.generation;
+            status.observed_generation = generation;
+            status.phase = RecipePhase::Ready;
+            let latest = text(status.latest_preparation.as_ref());
+            for (kind, message) in [
+                (ConditionType::Ready, format!("the latest is {latest}")),
+                (ConditionType::SourceResolved, resolved.digest.clone()),
+                (ConditionType::Rendered, String::new()),
+                (ConditionType::Stored, String::new()),
+            ] {
+                let yes = ConditionStatus::True;
+                let conditions = &mut status.conditions;
+                conditions.set(kind, yes, "Ready", &message, generation, now);
+            }
+            changes.push(recipe.into());
+            Ok((changes, revision))
+        })?;
+        let Some((entry, artifact, parent)) = revision else {
+            return Ok(());
+        };
+        let files = match &cooked {
+            Cooked::New(rendered, _) => rendered.files.clone(),
+            _ => Vec::new(),
+        };
+        let record = Record {
+            recipe: format!("{}/{}", at.namespace, at.name),
+            revision: entry.number,
+            message: entry.message,
+            parent,
+            base_name: resolved.source.reference.clone(),
+            actor: entry.actor,
+            time: entry.time.map(|t| t.to_string()).unwrap_or_default(),
+            files,
+        };
+        // Told to others, and needed by nobody: a failure is not one of the Recipe.
+        let kept = async {
+            let subject = self.artifacts.subject(&artifact).await?;
+            self.artifacts.record(&artifact, &record, &subject).await
+        };
+        if let Err(error) = kept.await {
+            tracing::warn!(object = %at, %error, "the record of a revision was not stored");
+        }
+        Ok(())
+    }
+
+    /// Name of the Preparation of an artifact, and the object where there is none yet.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "every one is a part of the object"
+    )]
+    fn preparation(
+        &self,
+        recipe: &Recipe,
+        effective: &Effective,
+        resolved: &Resolved,
+        rendered: &Rendered,
+        artifact: &Artifact,
+        revision: i64,
+        message: String,
+        now: Timestamp,
+    ) -> crate::api::Result<(Name, Option<Preparation>)> {
+        let hex = artifact.digest.trim_start_matches("sha256:");
+        let mut length = SHORT;
+        let name = loop {
+            let short = hex.get(..length).unwrap_or(hex);
+            let name: Name = format!("{}-{short}", recipe.meta.name).parse()?;
+            let at = ReleaseRef::new(ReleaseKind::Preparation, &recipe.meta.namespace, &name);
+            match self.read::<Preparation>(&at)? {
+                None => break name,
+                Some(found) if found.spec.artifact.digest == artifact.digest => {
+                    return Ok((name, None));
+                }
+                Some(_) => length += LONGER,
+            }
+        };
+        let mut meta = ReleaseMeta::new(recipe.meta.namespace.clone(), name.clone());
+        stamp_new(&mut meta);
+        let version = label(&resolved.source.version);
+        for (key, value) in [
+            (keys::RECIPE, recipe.meta.name.to_string()),
+            (keys::VERSION, version),
+            (keys::AUTO_DEPLOY, effective.auto_deploy.to_string()),
+        ] {
+            if !value.is_empty() {
+                meta.labels.insert(key.to_owned(), value);
+            }
+        }
+        let mut status = PreparationStatus {
+            observed_generation: 1,
+            phase: PreparationPhase::Ready,
+            ..Default::default()
+        };
+        let yes = ConditionStatus::True;
+        let conditions = &mut status.conditions;
+        conditions.set(ConditionType::Ready, yes, "Ready", "", 1, now);
+        let spec = PreparationSpec {
+            recipe: recipe.meta.name.clone(),
+            source: resolved.source.clone(),
+            renderer: rendered.renderer.clone(),
+            config_hash: rendered.config_hash.clone(),
+            artifact: artifact.clone(),
+            commit_message: message,
+            parent_digest: recipe.status.latest_digest.clone(),
+            git_source: git_source(resolved.content.as_ref()),
+            target: effective.target.clone(),
+            resources: rendered.resources.clone(),
+            revision,
+        };
+        Ok((name, Some(Preparation { meta, spec, status })))
+    }
+
+    fn hash_of(&self, cooked: &Cooked, at: &ReleaseRef, name: &Name) -> crate::api::Result<String> {
+        if let Cooked::New(rendered, _) = cooked {
+            return Ok(rendered.config_hash.clone());
+        }
+        let at = ReleaseRef::new(ReleaseKind::Preparation, &at.namespace, name);
+        let found: Option<Preparation> = self.read(&at)?;
+        found
+            .map(|p| p.spec.config_hash)
+            .ok_or_else(|| super::not_found(&at))
+    }
+
+    /// Step 7: labels, then auto-deploy.
+    fn deploy(&self, at: &ReleaseRef, automatic: bool) -> Result<()> {
+        let Some(recipe) = self.read::<Recipe>(at)? else {
+            return Ok(());
+        };
+        let serving_at = ReleaseRef::new(ReleaseKind::Serving, &at.namespace, &at.name);
+        if self.take_approvals(&recipe)?.is_some() {
+            self.enqueue(&serving_at);
+        }
+        let Some(latest) = recipe
+            .status
+            .latest_preparation
+            .clone()
+            .filter(|_| automatic)
+        else {
+            return Ok(());
+        };
+        let serving: Option<Serving> = self.read(&serving_at)?;
+        if let Some(serving) = &serving
+            && (serving.spec.hold.is_some()
+                || serving.status.lock.is_some()
+                || serving.spec.preparation == latest)
+        {
+            return Ok(());
+        }
+        if self.menu_owning(at)?.is_some() {
+            return Ok(());
+        }
+        let promoted = self.promote_to(&Promotion {
+            namespace: at.namespace.clone(),
+            recipe: at.name.clone(),
+            preparation: latest,
+            expected: None,
+            message: String::new(),
+            cause: ActivationCause::Auto,
+            actor: actor::CONTROLLER.to_owned(),
+            dry_run: false,
+        })?;
+        if promoted.changed {
+            self.enqueue(&serving_at);
+        }
+        Ok(())
+    }
+
+    /// The Menu that alone decides when a Recipe is deployed.
+    pub(super) fn menu_owning(&self, recipe: &ReleaseRef) -> crate::api::Result<Option<Name>> {
+        let menus: Vec<Menu> = self.list(ReleaseKind::Menu, Some(&recipe.namespace))?;
+        let owns = |menu: &&Menu| {
+            menu.spec.exclusive && menu.spec.recipes.iter().any(|m| m.name == recipe.name)
+        };
+        Ok(menus.iter().find(owns).map(|menu| menu.meta.name.clone()))
+    }
+
+    /// Step 8: pointers and what is serving stay.
+    fn say_failed(&self, at: &ReleaseRef, seen: &Recipe, fault: &Fault) -> Result<()> {
+        let failed = match fault.reason.as_str() {
+            reason if reason.starts_with("Source") => ConditionType::SourceResolved,
+            "StoreFailed" => ConditionType::Stored,
+            _ => ConditionType::Rendered,
+        };
+        self.transact(|| {
+            let Some(mut recipe) = self.read::<Recipe>(at)? else {
+                return Ok((Vec::new(), ()));
+            };
+            if recipe.meta.generation != seen.meta.generation {
+                return Ok((Vec::new(), ()));
+            }
+            let now = Timestamp::now();
+            let generation = recipe.meta.generation;
+            recipe.status.observed_generation = generation;
+            recipe.status.phase = RecipePhase::Failed;
+            for kind in [ConditionType::Ready, failed] {
+                let no = ConditionStatus::False;
+                let conditions = &mut recipe.status.conditions;
+                conditions.set(kind, no, &fault.reason, &fault.text(), generation, now);
+            }
+            Ok((vec![recipe.into()], ()))
+        })?;
+        Ok(())
+    }
+}
+
+/// Where paths may point unless the Kitchen names other roots.
+const DEFAULT_ROOT: &str = "/srv";
+
+/// Whether the source has to be asked: the spec changed, a refresh is wished,
+/// the poll interval is over, or the last attempt did not come through.
+fn must_ask(recipe: &Recipe, poll: Duration, now: Timestamp) -> bool {
+    let status = &recipe.status;
+    let polled = status.resolved_at.is_none_or(|at| {
+        let pause = SignedDuration::try_from(poll).unwrap_or(SignedDuration::MAX);
+        !poll.is_zero() && now.duration_since(at) >= pause
+    });
+    status.observed_generation != recipe.meta.generation
+        || recipe.meta.annotations.contains_key(keys::REFRESH)
+        || status.resolved_source_digest.is_none()
+        || !status.conditions.is_true(ConditionType::Ready)
+        || polled
+}
+
+fn message_of(recipe: &Recipe, seen: &Recipe) -> String {
+    if let Some(message) = seen.meta.annotations.get(keys::COMMIT_MESSAGE) {
+        return message.clone();
+    }
+    match recipe.status.revision {
+        0 => "initial".to_owned(),
+        _ if seen.status.observed_generation == seen.meta.generation => {
+            "automatic: the source changed".to_owned()
+        }
+        _ => "automatic: the recipe changed".to_owned(),
+    }
+}
+
+/// A version as a legal label value.
+fn label(version: &str) -> String {
+    let legal = |c: char| match c.is_ascii_alphanumeric() || "._-".contains(c) {
+        true => c,
+        false => '-',
+    };
+    let text: String = version.chars().map(legal).take(63).collect();
+    text.trim_matches(|c: char| !c.is_ascii_alphanumeric())
+        .to_owned()
+}
+
+/// Source code behind an input, as its annotations tell.
+fn git_source(content: Option<&Content>) -> GitSource {
+    let Some(content) = content else {
+        return GitSource::default();
+    };
+    let text = |key: &str, most: usize| {
+        let key = format!("org.opencontainers.image.{key}");
+        let found = content.annotations.get(&key).map(String::as_str);
+        let text = found.unwrap_or_default();
+        text.chars().take(most).collect::<String>()
+    };
+    let repo = match text("source", 2048) {
+        empty if empty.is_empty() => text("url", 2048),
+        source => source,
+    };
+    let revision = text("revision", 512);
+    let commit = revision.rsplit([':', '@', '/']).next().unwrap_or_default();
+    let is_commit = commit.len() >= 7 && commit.bytes().all(|b| b.is_ascii_hexdigit());
+    GitSource {
+        repo,
+        tag: text("version", 256),
+        commit: match is_commit && commit.len() <= 64 {
+            true => commit.to_owned(),
+            false => String::new(),
+        },
+    }
+}
+
+fn text(name: Option<&Name>) -> &str {
+    name.map_or("", Name::as_str)
+}
+
+/// How a Pantry's repository may be used.
+fn access(pantry: &crate::model::delivery::PantrySpec) -> Access {
+    Access {
+        credentials: vec![crate::model::RegistryCredential {
+            server: pantry.oci.host.clone(),
+            username: pantry.username.clone(),
+            password: pantry.password.clone(),
+        }]
+        .into_iter()
+        .filter(|login| !login.username.is_empty())
+        .collect(),
+        ca: pantry.ca.clone(),
+        plain_http: pantry.plain_http,
+    }
+}

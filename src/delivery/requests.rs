@@ -1,0 +1,436 @@
+//! Promote, act, history, diff, manifest, wait: what people ask of releases.
+
+use std::time::Duration;
+
+use super::canonical::{self, Octal};
+use super::external::{failure_for, object, result_for};
+use super::promote::Promotion;
+use super::stream::Emitter;
+use super::{Delivery, actor, changes, namespace, not_found};
+use crate::api::v1::{self, Action};
+use crate::api::{Code, Error, Result};
+use crate::model::delivery::{
+    ActivationCause, AnyRelease, ConditionStatus, ConditionType, Conditions, Preparation, Recipe,
+    ReleaseKind, ReleaseRef, Serving, ServingPhase, keys,
+};
+use crate::model::{Name, Value};
+use crate::scheme::v1alpha1::{activation_to_external, condition_type, revision_to_external};
+
+/// How often an object is looked at that is waited for.
+const LOOK: Duration = Duration::from_millis(100);
+
+impl Delivery {
+    /// Promotes or rolls back, and with `wait` follows it to its end.
+    pub(super) async fn promote_request(
+        &self,
+        request: &v1::PromoteRequest,
+        emit: &Emitter,
+    ) -> Result<()> {
+        let recipe = self.recipe(&request.namespace, &request.recipe)?;
+        let preparation = match (request.to.as_str(), request.rollback) {
+            ("", true) => self.before(&recipe)?,
+            ("", false) => recipe.status.latest_preparation.clone().ok_or_else(|| {
+                let message = format!("{} has no preparation yet", recipe.at());
+                Error::new(Code::Conflict, "PreparationNotFound", message)
+                    .hint("`kuke describe recipe` or `-o wide` say why")
+            })?,
+            (text, _) => self.meant(&recipe, text)?,
+        };
+        let expected = Some(request.expected_current.clone()).filter(|e| !e.is_empty());
+        let promoted = self.promote_to(&Promotion {
+            namespace: recipe.meta.namespace.clone(),
+            recipe: recipe.meta.name.clone(),
+            preparation,
+            expected,
+            message: request.message.clone(),
+            cause: match request.rollback {
+                true => ActivationCause::Rollback,
+                false => ActivationCause::Promote,
+            },
+            actor: actor::current(),
+            dry_run: request.dry_run,
+        })?;
+        let at = promoted.serving.at();
+        let action = match (promoted.changed, request.rollback) {
+            (false, _) => "unchanged",
+            (true, false) => "promoted",
+            (true, true) => "rolled back",
+        };
+        emit.result(v1::ResourceResult {
+            changes: vec![format!("active: {}", promoted.serving.spec.preparation)],
+            object: Some(object(&promoted.serving.into())),
+            ..result_for(&at, action)
+        });
+        if request.dry_run {
+            return Ok(());
+        }
+        self.follow_serving(&at, request.wait, emit).await
+    }
+
+    /// Has a Serving looked at, and tells what became of it where that is awaited.
+    async fn follow_serving(&self, at: &ReleaseRef, wait: bool, emit: &Emitter) -> Result<()> {
+        self.enqueue(at);
+        if !self.is_live() {
+            // A failure is told by the object.
+            let _ = self.settle_object(at).await;
+        }
+        if !wait {
+            return Ok(());
+        }
+        loop {
+            let serving: Serving = self.read(at)?.ok_or_else(|| not_found(at))?;
+            let current = serving.status.observed_generation == serving.meta.generation;
+            let ready = serving.status.conditions.get(ConditionType::Ready);
+            let (reason, message) = ready.map_or(("", ""), |c| (&c.reason, &c.message));
+            match serving.status.phase {
+                ServingPhase::Deployed if current => {
+                    emit.result(v1::ResourceResult {
+                        changes: vec![message.to_owned()],
+                        object: Some(object(&serving.clone().into())),
+                        ..result_for(at, "deployed")
+                    });
+                    return Ok(());
+                }
+                ServingPhase::Failed if current => {
+                    let error = Error::new(Code::Failed, reason, format!("{at}: {message}"));
+                    emit.result(failure_for(at, &error));
+                    return Ok(());
+                }
+                _ => emit.progress(at.to_string(), message, false),
+            }
+            if emit.is_closed() {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Asks a controller to do something.
+    pub(super) async fn act_request(&self, request: &v1::ActRequest, emit: &Emitter) -> Result<()> {
+        let kind: ReleaseKind = request.kind.parse().map_err(|()| {
+            Error::invalid("UnknownKind", format!("unknown kind {:?}", request.kind))
+        })?;
+        let at = ReleaseRef::new(
+            kind,
+            &namespace(&request.namespace)?,
+            &request.name.parse()?,
+        );
+        let serving = ReleaseRef {
+            kind: ReleaseKind::Serving,
+            ..at.clone()
+        };
+        match (request.action(), kind) {
+            (Action::Refresh, ReleaseKind::Recipe) => {
+                self.mark_refresh(&at, &request.message)?;
+                self.tell_recipe(&at, "refreshed", emit).await
+            }
+            (Action::Suspend, ReleaseKind::Recipe | ReleaseKind::Menu) => {
+                self.suspend(&at, true, emit)
+            }
+            (Action::Unsuspend, ReleaseKind::Recipe | ReleaseKind::Menu) => {
+                self.suspend(&at, false, emit)?;
+                match kind {
+                    ReleaseKind::Recipe => self.tell_recipe(&at, "looked at", emit).await,
+                    _ => Ok(()),
+                }
+            }
+            (Action::Resume, ReleaseKind::Recipe | ReleaseKind::Serving) => {
+                let action = match self.clear_hold(&serving)? {
+                    true => "resumed",
+                    false => "unchanged",
+                };
+                emit.result(result_for(&serving, action));
+                let recipe = ReleaseRef {
+                    kind: ReleaseKind::Recipe,
+                    ..at
+                };
+                self.enqueue(&recipe);
+                if !self.is_live() {
+                    let _ = self.settle_object(&recipe).await;
+                }
+                match request.wait {
+                    true => self.follow_serving(&serving, true, emit).await,
+                    false => Ok(()),
+                }
+            }
+            (Action::Sync, ReleaseKind::Recipe | ReleaseKind::Serving) => {
+                self.get(&serving)?;
+                self.look(&serving, true).await?;
+                emit.result(result_for(&serving, "synced"));
+                self.follow_serving(&serving, request.wait, emit).await
+            }
+            (action, kind) => Err(Error::new(
+                Code::Unsupported,
+                "NotSupported",
+                format!("{} is not offered for {kind}", action.as_str_name()),
+            )),
+        }
+    }
+
+    fn mark_refresh(&self, at: &ReleaseRef, message: &str) -> Result<()> {
+        self.transact(|| {
+            let mut recipe: Recipe = self.read(at)?.ok_or_else(|| not_found(at))?;
+            let now = jiff::Timestamp::now().to_string();
+            let notes = &mut recipe.meta.annotations;
+            notes.insert(keys::REFRESH.to_owned(), now);
+            if !message.is_empty() {
+                notes.insert(keys::COMMIT_MESSAGE.to_owned(), message.to_owned());
+            }
+            Ok((vec![recipe.into()], ()))
+        })
+    }
+
+    fn suspend(&self, at: &ReleaseRef, on: bool, emit: &Emitter) -> Result<()> {
+        let changed = self.transact(|| {
+            let mut found = self.get(at)?;
+            let flag = match &mut found {
+                AnyRelease::Recipe(o) => &mut o.spec.suspend,
+                AnyRelease::Menu(o) => &mut o.spec.suspend,
+                _ => return Ok((Vec::new(), false)),
+            };
+            let changed = std::mem::replace(flag, on) != on;
+            if changed {
+                found.meta_mut().generation += 1;
+            }
+            Ok((vec![crate::store::ReleaseChange::Put(found)], changed))
+        })?;
+        let action = match (changed, on) {
+            (false, _) => "unchanged",
+            (true, true) => "suspended",
+            (true, false) => "resumed",
+        };
+        emit.result(result_for(at, action));
+        Ok(())
+    }
+
+    /// Looks at a Recipe now, and tells what came of it: a new Preparation, the
+    /// old one, or why there is none.
+    pub(super) async fn tell_recipe(
+        &self,
+        at: &ReleaseRef,
+        action: &str,
+        emit: &Emitter,
+    ) -> Result<()> {
+        let before: Option<Recipe> = self.read(at)?;
+        let before = before.and_then(|r| r.status.latest_preparation);
+        let done = self.settle_object(at).await;
+        let Some(recipe) = self.read::<Recipe>(at)? else {
+            return Ok(());
+        };
+        let ready = recipe.status.conditions.get(ConditionType::Ready);
+        if recipe.spec.suspend {
+            return Ok(());
+        }
+        let failed = ready.filter(|c| c.status == ConditionStatus::False);
+        if let Some(condition) = failed {
+            let message = format!("{at}: {}", condition.message);
+            let error = Error::new(Code::Failed, condition.reason.clone(), message);
+            emit.result(failure_for(at, &error));
+            return Ok(());
+        }
+        if let Err(fault) = done {
+            emit.result(failure_for(at, &fault.into()));
+            return Ok(());
+        }
+        if !action.is_empty() {
+            emit.result(result_for(at, action));
+        }
+        if let Some(latest) = recipe.status.latest_preparation {
+            let prep = ReleaseRef::new(ReleaseKind::Preparation, &at.namespace, &latest);
+            let action = match before == Some(latest) {
+                true => "unchanged",
+                false => "latest",
+            };
+            emit.result(v1::ResourceResult {
+                object: self.store.release(&prep)?.as_ref().map(object),
+                ..result_for(&prep, action)
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn history_of(&self, request: &v1::HistoryRequest) -> Result<v1::HistoryResponse> {
+        let recipe = self.recipe(&request.namespace, &request.recipe)?;
+        let serving = self.serving_of(&recipe)?;
+        let status = serving
+            .as_ref()
+            .map(|s| s.status.clone())
+            .unwrap_or_default();
+        Ok(v1::HistoryResponse {
+            revisions: recipe
+                .status
+                .revisions
+                .iter()
+                .map(revision_to_external)
+                .collect(),
+            activations: status
+                .activations
+                .iter()
+                .map(activation_to_external)
+                .collect(),
+            active: serving.map_or_else(String::new, |s| s.spec.preparation.to_string()),
+        })
+    }
+
+    /// Two Preparations, or the active one and the target.
+    pub(super) async fn diff_of(&self, request: &v1::DiffRequest) -> Result<v1::DiffResponse> {
+        let recipe = self.recipe(&request.namespace, &request.recipe)?;
+        let serving = self.serving_of(&recipe)?;
+        let active = serving.as_ref().map(|s| s.spec.preparation.clone());
+        if request.live {
+            return self.diff_live(&recipe, serving.as_ref()).await;
+        }
+        let named = |text: &str, default: Option<Name>| -> Result<Option<Name>> {
+            match text {
+                "" => Ok(default),
+                text => self.meant(&recipe, text).map(Some),
+            }
+        };
+        let from = named(&request.from, active)?;
+        let to = named(&request.to, recipe.status.latest_preparation.clone())?;
+        let (from, to) = from.zip(to).ok_or_else(|| {
+            let message = format!("{} has nothing active, or no preparation", recipe.at());
+            Error::new(Code::Conflict, "NothingToCompare", message)
+                .hint("name two preparations; `kuke history` lists them")
+        })?;
+        let (a, b) = (
+            self.text_of(&recipe.meta.namespace, &from).await?,
+            self.text_of(&recipe.meta.namespace, &to).await?,
+        );
+        let documents = |text: &str| -> Result<Value> {
+            let read = canonical::read("manifest.yaml", text.as_bytes(), Octal::Read)
+                .map_err(|failure| Error::failed("ManifestInvalid", failure.message))?;
+            Ok(read
+                .into_iter()
+                .map(|d| {
+                    (
+                        format!("{}/{}", d.field("kind"), d.metadata("name")),
+                        d.value,
+                    )
+                })
+                .collect())
+        };
+        Ok(v1::DiffResponse {
+            changes: changes::between(&documents(&a)?, &documents(&b)?),
+            unified: super::unified::diff(from.as_str(), to.as_str(), &a, &b),
+            from: from.to_string(),
+            to: to.to_string(),
+        })
+    }
+
+    async fn diff_live(
+        &self,
+        recipe: &Recipe,
+        serving: Option<&Serving>,
+    ) -> Result<v1::DiffResponse> {
+        let serving = serving.ok_or_else(|| {
+            let message = format!("{} has nothing active", recipe.at());
+            Error::new(Code::Conflict, "NothingToCompare", message)
+        })?;
+        let drift = self.drift(serving, recipe).await?;
+        Ok(v1::DiffResponse {
+            from: "live".to_owned(),
+            to: serving.spec.preparation.to_string(),
+            unified: String::new(),
+            changes: drift,
+        })
+    }
+
+    /// The content of a Preparation.
+    async fn text_of(&self, namespace: &Name, name: &Name) -> Result<String> {
+        let at = ReleaseRef::new(ReleaseKind::Preparation, namespace, name);
+        let preparation: Preparation = self.read(&at)?.ok_or_else(|| not_found(&at))?;
+        Ok(self.artifacts.manifest(&preparation.spec.artifact).await?)
+    }
+
+    pub(super) async fn manifest_of(
+        &self,
+        request: &v1::ManifestRequest,
+    ) -> Result<v1::ManifestResponse> {
+        let namespace = namespace(&request.namespace)?;
+        let name: Name = request.preparation.parse()?;
+        let at = ReleaseRef::new(ReleaseKind::Preparation, &namespace, &name);
+        let preparation: Preparation = self.read(&at)?.ok_or_else(|| not_found(&at))?;
+        Ok(v1::ManifestResponse {
+            text: self.artifacts.manifest(&preparation.spec.artifact).await?,
+            digest: preparation.spec.artifact.digest,
+        })
+    }
+
+    /// Waits for a condition, or for the end of an object.
+    pub(super) async fn wait_until(
+        &self,
+        request: &v1::WaitForRequest,
+    ) -> Result<v1::ResourceResult> {
+        let kind: ReleaseKind = request.kind.parse().map_err(|()| {
+            Error::invalid(
+                "UnknownKind",
+                format!("{:?} has no conditions", request.kind),
+            )
+        })?;
+        let at = ReleaseRef::new(
+            kind,
+            &namespace(&request.namespace)?,
+            &request.name.parse()?,
+        );
+        let gone = request.condition.is_empty();
+        let condition = match request.condition.as_str() {
+            "" => ConditionType::Ready,
+            text => condition_type(text).ok_or_else(|| {
+                Error::invalid("UnknownCondition", format!("unknown condition {text:?}"))
+            })?,
+        };
+        let status = match request.status.as_str() {
+            "" | "True" | "true" => ConditionStatus::True,
+            "False" | "false" => ConditionStatus::False,
+            "Unknown" | "unknown" => ConditionStatus::Unknown,
+            other => {
+                let message = format!("{other:?} is not True, False or Unknown");
+                return Err(Error::invalid("BadStatus", message));
+            }
+        };
+        loop {
+            let found = self.store.release(&at)?;
+            match (&found, gone) {
+                (None, true) => return Ok(result_for(&at, "deleted")),
+                (Some(_), true) | (None, false) => {}
+                (Some(found), false) => {
+                    let (observed, conditions) = state(found);
+                    let met = conditions
+                        .get(condition)
+                        .is_some_and(|c| c.status == status && c.observed_generation == observed);
+                    if met && observed == found.meta().generation {
+                        return Ok(v1::ResourceResult {
+                            object: Some(object(found)),
+                            ..result_for(&at, "condition met")
+                        });
+                    }
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn recipe(&self, scope: &str, name: &str) -> Result<Recipe> {
+        let at = ReleaseRef::new(ReleaseKind::Recipe, &namespace(scope)?, &name.parse()?);
+        self.read(&at)?.ok_or_else(|| not_found(&at))
+    }
+
+    pub(super) fn serving_of(&self, recipe: &Recipe) -> Result<Option<Serving>> {
+        let meta = &recipe.meta;
+        let at = ReleaseRef::new(ReleaseKind::Serving, &meta.namespace, &meta.name);
+        self.read(&at)
+    }
+}
+
+/// Observed generation and conditions of any object.
+fn state(object: &AnyRelease) -> (i64, Conditions) {
+    match object {
+        AnyRelease::Recipe(o) => (o.status.observed_generation, o.status.conditions.clone()),
+        AnyRelease::Preparation(o) => (o.status.observed_generation, o.status.conditions.clone()),
+        AnyRelease::Serving(o) => (o.status.observed_generation, o.status.conditions.clone()),
+        AnyRelease::Menu(o) => (o.status.observed_generation, o.status.conditions.clone()),
+        AnyRelease::Pantry(o) => (o.status.observed_generation, o.status.conditions.clone()),
+        AnyRelease::Kitchen(_) | AnyRelease::RecipeTemplate(_) => (0, Conditions::default()),
+    }
+}

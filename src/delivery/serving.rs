@@ -1,0 +1,512 @@
+//! The Serving controller: from the pointer to a healthy target (delivery spec,
+//! section 7).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::fault::{Fault, Result};
+use super::promote::Promotion;
+use super::target::{self, Activation, Gate, Health, Target, Withdrawal};
+use super::work::Next;
+use super::{Delivery, actor};
+use crate::model::delivery::{
+    ActivationCause, ConditionStatus, ConditionType, DeletionPolicy, OnFailure, Preparation,
+    Recipe, ReleaseKind, ReleaseRef, Resource, Serving, ServingPhase,
+};
+use crate::store::ReleaseChange;
+
+/// Longest time between two looks at what is on its way.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often an absent Argo CD is asked for.
+const PROBE: Duration = Duration::from_secs(30);
+
+/// What is known of an activation that waits to become healthy. Kept in memory:
+/// after a restart the gate begins anew.
+#[derive(Debug, Clone)]
+pub(super) struct Waiting {
+    generation: i64,
+    began: Instant,
+    healthy_since: Option<Instant>,
+}
+
+impl Delivery {
+    /// Brings one Serving a step further. `force` applies again although
+    /// everything is as it should be, and although it failed before.
+    pub(super) async fn reconcile_serving(&self, at: &ReleaseRef, force: bool) -> Result<Next> {
+        let Some(serving) = self.read::<Serving>(at)? else {
+            self.forget(at);
+            return Ok(Next::Rest);
+        };
+        // A Menu's run does the rest itself, in its own order.
+        if serving.status.lock.is_some() {
+            self.forget(at);
+            return Ok(Next::Rest);
+        }
+        if serving.meta.deletion.is_some() {
+            self.forget(at);
+            return self.withdraw(&serving).await;
+        }
+        let recipe_at = ReleaseRef::new(ReleaseKind::Recipe, &at.namespace, &serving.spec.recipe);
+        let recipe: Option<Recipe> = self.read(&recipe_at)?;
+        if recipe.as_ref().is_some_and(|r| r.spec.suspend) && !force {
+            return Ok(Next::Rest);
+        }
+        let activation = match self.activation(&serving, recipe.as_ref()).await {
+            Ok(activation) => activation,
+            Err(fault) => return self.failed(&serving, recipe.as_ref(), &fault),
+        };
+        let target = &self.targets;
+        let current = serving.status.observed_generation == serving.meta.generation;
+        let deployed = current
+            && serving.status.phase == ServingPhase::Deployed
+            && serving.status.observed_preparation.as_ref() == Some(&serving.spec.preparation);
+        if deployed && !force {
+            return self.check_drift(&serving, &activation, target).await;
+        }
+        let failed = current && serving.status.phase == ServingPhase::Failed;
+        if failed && !force && self.waiting(at, &serving).is_none() {
+            // What failed is left alone until it looks better by itself.
+            if !self.looks_better(&serving, &activation, target).await {
+                return Ok(match reason_of(&serving) {
+                    "ArgoCDUnavailable" => Next::Rest.or_after(PROBE),
+                    _ => Next::Rest,
+                });
+            }
+        }
+        let done = self.advance(&serving, &activation, target, force).await;
+        match done {
+            Ok(next) => Ok(next),
+            Err(fault) => self.failed(&serving, recipe.as_ref(), &fault),
+        }
+    }
+
+    /// What is on the target and differs from what is active.
+    pub(super) async fn drift(&self, serving: &Serving, recipe: &Recipe) -> Result<Vec<String>> {
+        let activation = self.activation(serving, Some(recipe)).await?;
+        Ok(self.targets.observe(&activation).await?.drift)
+    }
+
+    /// Everything the target has to know.
+    pub(super) async fn activation(
+        &self,
+        serving: &Serving,
+        recipe: Option<&Recipe>,
+    ) -> Result<Activation> {
+        let at = ReleaseRef::new(
+            ReleaseKind::Preparation,
+            &serving.meta.namespace,
+            &serving.spec.preparation,
+        );
+        let preparation: Preparation = self
+            .read(&at)?
+            .ok_or_else(|| Fault::new("PreparationNotFound", format!("{at} not found")))?;
+        let manifest = self
+            .artifacts
+            .manifest(&preparation.spec.artifact)
+            .await
+            .map_err(Fault::passing)?;
+        // What is not part of the artifact follows the Recipe as it is now.
+        let effective = recipe.and_then(|recipe| self.effective(recipe).ok());
+        let target = effective
+            .map(|effective| effective.target)
+            .filter(|target| target.kind == preparation.spec.target.kind)
+            .unwrap_or_else(|| preparation.spec.target.clone());
+        let kitchen = self.kitchen()?;
+        Ok(Activation {
+            namespace: serving.meta.namespace.clone(),
+            recipe: serving.spec.recipe.clone(),
+            preparation: preparation.meta.name.clone(),
+            artifact: preparation.spec.artifact,
+            manifest: manifest.into_bytes(),
+            commit_message: preparation.spec.commit_message,
+            target,
+            allow_empty: recipe.is_some_and(|recipe| recipe.spec.allow_empty),
+            registry_url: kitchen.map(|k| k.spec.registry_url).unwrap_or_default(),
+            inventory: serving.status.inventory.clone(),
+            defer_prune: serving.status.lock.is_some(),
+        })
+    }
+
+    /// Applies once, then asks until the gate is passed.
+    async fn advance(
+        &self,
+        serving: &Serving,
+        activation: &Activation,
+        target: &dyn Target,
+        force: bool,
+    ) -> Result<Next> {
+        let at = serving.at();
+        let mut activation = activation.clone();
+        let waiting = match self.waiting(&at, serving).filter(|_| !force) {
+            Some(waiting) => waiting,
+            None => {
+                self.hand_over(serving, &mut activation).await?;
+                let waiting = Waiting {
+                    generation: serving.meta.generation,
+                    began: Instant::now(),
+                    healthy_since: None,
+                };
+                self.remember(&at, waiting.clone());
+                waiting
+            }
+        };
+        let observed = target.observe(&activation).await?;
+        let gate = Gate::of(&activation.target);
+        match observed.health {
+            Health::Failed(reason, message) => Err(target::Error::new(reason, message).into()),
+            Health::Ready(since) if observed.synced || observed.drift.is_empty() => {
+                let now = Instant::now();
+                let longest = since.map(|since| {
+                    let age = Timestamp::now().duration_since(since);
+                    Duration::try_from(age).unwrap_or_default()
+                });
+                let own = waiting.healthy_since.map(|at| now - at).unwrap_or_default();
+                let healthy = longest.unwrap_or_default().max(own);
+                if healthy >= gate.min_healthy {
+                    return self.passed(serving, &activation, target).await;
+                }
+                self.remember(
+                    &at,
+                    Waiting {
+                        healthy_since: waiting.healthy_since.or(Some(now)),
+                        ..waiting
+                    },
+                );
+                Ok(Next::Soon((gate.min_healthy - healthy).min(LOOK)))
+            }
+            Health::Ready(_) => self.still(&at, waiting, gate, &observed.drift.join("; ")),
+            Health::Waiting(what) => {
+                let next = self.still(&at, waiting, gate, &what)?;
+                target.changed(&activation, LOOK).await;
+                Ok(next)
+            }
+        }
+    }
+
+    /// Prepares, applies, and persists what may be on the target before and
+    /// after. Nothing is pruned.
+    pub(super) async fn hand_over(
+        &self,
+        serving: &Serving,
+        activation: &mut Activation,
+    ) -> Result<()> {
+        let plan = self.targets.prepare(activation).await?;
+        let message = format!("applying {}", activation.preparation);
+        self.say_deploying(serving, &message, plan.inventory())?;
+        super::STEP.hit();
+        activation.inventory = plan.inventory();
+        let applied = self.targets.apply(activation).await?;
+        super::STEP.hit();
+        let message = format!("waiting for {}", activation.preparation);
+        self.say_deploying(serving, &message, applied.inventory.clone())?;
+        activation.inventory = applied.inventory;
+        Ok(())
+    }
+
+    /// Not there yet: more time, or the end of it.
+    fn still(&self, at: &ReleaseRef, waiting: Waiting, gate: Gate, what: &str) -> Result<Next> {
+        if waiting.began.elapsed() >= gate.timeout {
+            let seconds = gate.timeout.as_secs_f32();
+            let message = format!("not healthy within {seconds} s: {what}");
+            return Err(target::Error::new(target::Reason::HealthTimeout, message).into());
+        }
+        self.remember(
+            at,
+            Waiting {
+                healthy_since: None,
+                ..waiting
+            },
+        );
+        Ok(Next::Soon(Duration::from_millis(100)))
+    }
+
+    /// The gate is passed: prune, then say so.
+    pub(super) async fn passed(
+        &self,
+        serving: &Serving,
+        activation: &Activation,
+        target: &dyn Target,
+    ) -> Result<Next> {
+        let inventory = target.prune(activation).await?;
+        super::STEP.hit();
+        let at = serving.at();
+        self.transact(|| {
+            let Some(mut now) = self.same(serving)? else {
+                return Ok((Vec::new(), ()));
+            };
+            let status = &mut now.status;
+            if status.observed_preparation.as_ref() != Some(&activation.preparation) {
+                status.previous_preparation = status.observed_preparation.take();
+            }
+            status.observed_preparation = Some(activation.preparation.clone());
+            status.deployed_digest = Some(activation.artifact.digest.clone());
+            status.inventory.clone_from(&inventory);
+            status.phase = ServingPhase::Deployed;
+            status.observed_generation = now.meta.generation;
+            let message = format!("{} is healthy", activation.preparation);
+            for (kind, reason) in [
+                (ConditionType::Ready, "Deployed"),
+                (ConditionType::Synced, "Synced"),
+                (ConditionType::Healthy, "Healthy"),
+            ] {
+                set(&mut now, kind, ConditionStatus::True, reason, &message);
+            }
+            Ok((vec![now.into()], ()))
+        })?;
+        self.forget(&at);
+        if let Err(error) = self.artifacts.activate(&activation.artifact).await {
+            tracing::warn!(object = %at, %error, "the tag of what is active was not moved");
+        }
+        Ok(Next::Rest)
+    }
+
+    /// What is deployed is compared with the artifact, and put back (7.1, step 8).
+    async fn check_drift(
+        &self,
+        serving: &Serving,
+        activation: &Activation,
+        target: &dyn Target,
+    ) -> Result<Next> {
+        let observed = target.observe(activation).await?;
+        let heals = target::self_heals(&activation.target);
+        let drifted = !observed.synced && !observed.drift.is_empty();
+        let (status, reason, message) = match drifted {
+            true => (ConditionStatus::False, "Drifted", observed.drift.join("; ")),
+            false => {
+                let message = format!("{} is healthy", activation.preparation);
+                (ConditionStatus::True, "Synced", message)
+            }
+        };
+        let health = match &observed.health {
+            Health::Ready(_) => (
+                ConditionStatus::True,
+                "Healthy",
+                message_healthy(activation),
+            ),
+            Health::Waiting(what) => (ConditionStatus::False, "Degraded", what.clone()),
+            Health::Failed(reason, what) => (ConditionStatus::False, reason.as_str(), what.clone()),
+        };
+        self.transact(|| {
+            let Some(mut now) = self.same(serving)? else {
+                return Ok((Vec::new(), ()));
+            };
+            set(&mut now, ConditionType::Synced, status, reason, &message);
+            let (status, reason, message) = &health;
+            set(&mut now, ConditionType::Healthy, *status, reason, message);
+            Ok((vec![now.into()], ()))
+        })?;
+        // Work outstanding from a Menu's run: what it left is pruned now.
+        let outstanding = serving.status.lock.is_none()
+            && observed.synced
+            && target.plan(activation).await.is_ok_and(|plan| {
+                let prunes = |o: &target::Planned| o.action == target::Action::Prune;
+                plan.objects.iter().any(prunes)
+            });
+        if outstanding {
+            return self.passed(serving, activation, target).await;
+        }
+        if drifted && heals {
+            target.apply(activation).await?;
+            tracing::info!(object = %serving.at(), %message, "put back what drifted");
+            return Ok(Next::Soon(Duration::from_millis(100)));
+        }
+        Ok(Next::Rest)
+    }
+
+    /// Whether a Serving that failed is worth another attempt.
+    async fn looks_better(
+        &self,
+        serving: &Serving,
+        activation: &Activation,
+        target: &dyn Target,
+    ) -> bool {
+        match reason_of(serving) {
+            "Unhealthy" | "HealthTimeout" => {
+                let observed = target.observe(activation).await;
+                observed.is_ok_and(|o| o.synced && matches!(o.health, Health::Ready(_)))
+            }
+            "OptInRequired" | "ArgoCDUnavailable" | "ManifestInvalid" | "DeploymentFailed" => {
+                target.plan(activation).await.is_ok()
+            }
+            _ => true,
+        }
+    }
+
+    /// Persists what may be on the target from now on.
+    fn say_deploying(
+        &self,
+        serving: &Serving,
+        message: &str,
+        inventory: Vec<Resource>,
+    ) -> Result<()> {
+        self.transact(|| {
+            let Some(mut now) = self.same(serving)? else {
+                return Ok((Vec::new(), ()));
+            };
+            now.status.inventory.clone_from(&inventory);
+            now.status.phase = ServingPhase::Deploying;
+            now.status.observed_generation = now.meta.generation;
+            let no = ConditionStatus::False;
+            set(&mut now, ConditionType::Ready, no, "Deploying", message);
+            Ok((vec![now.into()], ()))
+        })?;
+        Ok(())
+    }
+
+    /// Says why it failed, and goes back where that is wanted.
+    fn failed(&self, serving: &Serving, recipe: Option<&Recipe>, fault: &Fault) -> Result<Next> {
+        let at = serving.at();
+        self.forget(&at);
+        let gate = matches!(fault.reason.as_str(), "Unhealthy" | "HealthTimeout");
+        self.transact(|| {
+            let Some(mut now) = self.same(serving)? else {
+                return Ok((Vec::new(), ()));
+            };
+            now.status.phase = ServingPhase::Failed;
+            now.status.observed_generation = now.meta.generation;
+            let no = ConditionStatus::False;
+            set(
+                &mut now,
+                ConditionType::Ready,
+                no,
+                &fault.reason,
+                &fault.text(),
+            );
+            if gate {
+                set(
+                    &mut now,
+                    ConditionType::Healthy,
+                    no,
+                    &fault.reason,
+                    &fault.text(),
+                );
+            }
+            Ok((vec![now.into()], ()))
+        })?;
+        let back = recipe.is_some_and(|r| r.spec.on_failure == OnFailure::Rollback);
+        let healthy = serving.status.observed_preparation.clone();
+        if gate
+            && back
+            && serving.status.lock.is_none()
+            && let Some(healthy) = healthy.filter(|name| *name != serving.spec.preparation)
+        {
+            let promoted = self.promote_to(&Promotion {
+                namespace: at.namespace.clone(),
+                recipe: serving.spec.recipe.clone(),
+                preparation: healthy,
+                expected: Some(serving.spec.preparation.to_string()),
+                message: fault.text(),
+                cause: ActivationCause::Failure,
+                actor: actor::CONTROLLER.to_owned(),
+                dry_run: false,
+            });
+            return match promoted {
+                Ok(_) => Ok(Next::Soon(Duration::ZERO)),
+                // Somebody chose something else meanwhile.
+                Err(error) if error.reason == "CurrentChanged" => Ok(Next::Soon(Duration::ZERO)),
+                Err(error) => Err(error.into()),
+            };
+        }
+        match fault.reason.as_str() {
+            "ArgoCDUnavailable" => Ok(Next::Rest.or_after(PROBE)),
+            _ if gate || !fault.transient => Ok(Next::Rest),
+            _ => Err(fault.clone()),
+        }
+    }
+
+    /// The end of a Serving: the workload goes, or is let go.
+    pub(super) async fn withdraw(&self, serving: &Serving) -> Result<Next> {
+        let at = serving.at();
+        let prep_at = ReleaseRef::new(
+            ReleaseKind::Preparation,
+            &at.namespace,
+            &serving.spec.preparation,
+        );
+        let recipe_at = ReleaseRef::new(ReleaseKind::Recipe, &at.namespace, &serving.spec.recipe);
+        let recipe: Option<Recipe> = self.read(&recipe_at)?;
+        let preparation: Option<Preparation> = self.read(&prep_at)?;
+        let target = recipe
+            .and_then(|recipe| self.effective(&recipe).ok())
+            .map(|effective| effective.target)
+            .or(preparation.map(|p| p.spec.target))
+            .unwrap_or_default();
+        let rest = self
+            .targets
+            .withdraw(&Withdrawal {
+                namespace: at.namespace.clone(),
+                recipe: serving.spec.recipe.clone(),
+                policy: target.deletion_policy,
+                inventory: serving.status.inventory.clone(),
+            })
+            .await?;
+        super::STEP.hit();
+        let gone = rest.is_empty() || target.deletion_policy == DeletionPolicy::Orphan;
+        self.transact(|| {
+            let Some(mut now) = self.read::<Serving>(&at)? else {
+                return Ok((Vec::new(), ()));
+            };
+            if gone {
+                let version = now.meta.resource_version;
+                return Ok((vec![ReleaseChange::Remove(at.clone(), version)], ()));
+            }
+            now.status.inventory.clone_from(&rest);
+            Ok((vec![now.into()], ()))
+        })?;
+        self.enqueue(&recipe_at);
+        Ok(match gone {
+            true => Next::Rest,
+            false => Next::Soon(LOOK),
+        })
+    }
+
+    /// The Serving as it is now, if it still wants what was looked at.
+    fn same(&self, seen: &Serving) -> crate::api::Result<Option<Serving>> {
+        let now: Option<Serving> = self.read(&seen.at())?;
+        Ok(now.filter(|now| {
+            now.meta.uid == seen.meta.uid
+                && now.meta.generation == seen.meta.generation
+                && now.meta.deletion.is_none()
+        }))
+    }
+
+    fn waiting(&self, at: &ReleaseRef, serving: &Serving) -> Option<Waiting> {
+        let known = self.gates.lock().ok()?.get(at).cloned()?;
+        Some(known).filter(|known| known.generation == serving.meta.generation)
+    }
+
+    fn remember(&self, at: &ReleaseRef, waiting: Waiting) {
+        if let Ok(mut gates) = self.gates.lock() {
+            gates.insert(at.clone(), waiting);
+        }
+    }
+
+    fn forget(&self, at: &ReleaseRef) {
+        if let Ok(mut gates) = self.gates.lock() {
+            gates.remove(at);
+        }
+    }
+}
+
+fn set(
+    serving: &mut Serving,
+    kind: ConditionType,
+    status: ConditionStatus,
+    reason: &str,
+    message: &str,
+) {
+    let generation = serving.meta.generation;
+    let now = Timestamp::now();
+    let conditions = &mut serving.status.conditions;
+    conditions.set(kind, status, reason, message, generation, now);
+}
+
+fn reason_of(serving: &Serving) -> &str {
+    let ready = serving.status.conditions.get(ConditionType::Ready);
+    ready.map_or("", |c| c.reason.as_str())
+}
+
+fn message_healthy(activation: &Activation) -> String {
+    format!("{} is healthy", activation.preparation)
+}
