@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::host::{Engine, Host, Mode};
-use crate::runner::{Case, Skip, Verdict};
+use crate::runner::{Case, Verdict};
 use crate::{cases, cases_in_both_modes};
 
 pub const CASES: &[&[Case]] = &[
@@ -210,7 +210,7 @@ fn wrong_usage_and_wrong_input() -> Verdict {
         .says(&["cell.yaml:1:1: unknown field \"kind\""]);
     host.kuke_with(&["convert", "--from", "kubernetes", "-"], "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: a, imgae: x}]\n")
         .code(2)
-        .says(&["standard input:5:25: unknown field \"imgae\" in spec.containers[0]; did you mean \"image\"?"]);
+        .says(&["standard input:5:26: unknown field \"imgae\" in spec.containers[0]; did you mean \"image\"?"]);
     host.kuke_with(
         &["convert", "--to", "kubernetes", "-f", "-"],
         "kind: Cell\nmetadata: {name: a\n",
