@@ -138,6 +138,29 @@ fn a_flushed_firewall_is_noticed() {
 }
 
 #[test]
+fn forwarding_is_turned_off_by_who_turned_it_on() {
+    on_own_host(
+        "forwarding_is_turned_off_by_who_turned_it_on",
+        async |host| {
+            const SWITCH: &str = "/proc/sys/net/ipv4/ip_forward";
+            let network = host.network("lab", "10.199.0.0/24");
+            let after_all = async |before: &str| {
+                fs::write(SWITCH, before).unwrap();
+                host.cni.ensure_network(&network).await.unwrap();
+                assert_eq!(fs::read_to_string(SWITCH).unwrap().trim(), "1");
+                host.cni.remove_instance().await.unwrap();
+                fs::read_to_string(SWITCH).unwrap().trim().to_owned()
+            };
+            assert_eq!(after_all("0").await, "0");
+            assert_eq!(after_all("1").await, "1");
+            // Somebody else's bridge may rely on it by now.
+            run("ip", &["link", "add", "br-other", "type", "bridge"]);
+            assert_eq!(after_all("0").await, "1");
+        },
+    );
+}
+
+#[test]
 fn a_lost_interface_is_noticed() {
     on_own_host("a_lost_interface_is_noticed", async |host| {
         let network = host.network("lab", "10.199.0.0/24");
