@@ -8,11 +8,13 @@ unset "${!KUKEON_@}" "${!KUKE_@}"
 
 usage() {
     cat <<'TEXT'
-usage: ./tests/run.sh [--only gates|unit|e2e|cluster]... [--no-install] [FILTER...]
+usage: ./tests/run.sh [--only gates|unit|e2e|cluster|vm]... [--no-install] [FILTER...]
 
   --only STAGE   run this stage only; may be given several times. `cluster`
                  runs only when it is named: it builds a Kubernetes API server
-                 (Go, ten minutes) and tests the Argo CD target against it
+                 (Go, ten minutes) and tests the Argo CD target against it. So
+                 does `vm`: it installs kukeon in a virtual machine (qemu, ten
+                 minutes), reboots it and cuts its power
   --no-install   install no package; what is missing is skipped or fails
   FILTER         run only the end-to-end tests whose names contain it
 
@@ -24,7 +26,7 @@ stages='' install=yes filters=()
 while [ $# -gt 0 ]; do
     case $1 in
         --only)
-            case ${2:-} in gates | unit | e2e | cluster) stages="$stages $2" ;; *) usage >&2; exit 2 ;; esac
+            case ${2:-} in gates | unit | e2e | cluster | vm) stages="$stages $2" ;; *) usage >&2; exit 2 ;; esac
             shift
             ;;
         --no-install) install=no ;;
@@ -122,7 +124,7 @@ fi
 prerequisites
 
 if wanted gates; then
-    scripts=(install.sh tests/run.sh .ci/run benches/*.sh)
+    scripts=(install.sh tests/run.sh tests/vm/*.sh .ci/run benches/*.sh)
     if command -v shellcheck >/dev/null; then gate shellcheck shellcheck "${scripts[@]}"
     else skip shellcheck "shellcheck is not installed"; fi
     gate format cargo fmt --check
@@ -177,6 +179,17 @@ if [[ " $stages " == *" cluster "* ]]; then
         KUBE_APISERVER=$dir/kube-apiserver ARGOCD_CRD=$schema cargo test --quiet --locked --test argocd -- --show-output 2>&1 | tee "$logs/cluster"
         counted cluster "$logs/cluster" "${PIPESTATUS[0]}"
     fi
+fi
+
+if [[ " $stages " == *" vm "* ]]; then
+    title vm
+    if [ $install = yes ] && command -v apt-get >/dev/null; then
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 \
+            install qemu-system-x86 mmdebstrap e2fsprogs busybox-static >/dev/null
+    fi
+    gate "release build" cargo rustc --quiet --locked --release --bin kuke -- -C target-feature=+crt-static
+    as_root tests/vm/run.sh --binary "${CARGO_TARGET_DIR:-target}/release/kuke" 2>&1 | tee "$logs/vm"
+    counted vm "$logs/vm" "${PIPESTATUS[0]}"
 fi
 
 title summary
