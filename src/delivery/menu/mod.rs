@@ -4,9 +4,11 @@
 //! without touching anything; [`run`] does the steps. A run is saved before
 //! every step that changes something, so whoever finds it goes on from there.
 
+mod control;
 mod engine;
 mod plan;
 mod run;
+mod servings;
 #[cfg(test)]
 mod tests;
 

@@ -19,6 +19,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Front of the message of a run whose members could not all be brought back.
 pub const ROLLBACK_FAILED: &str = "RollbackFailed";
 
+/// Message of a run that somebody ended.
+const ABORTED: &str = "aborted";
+
 /// What a run needs of the Servings of its Menu. `Err` of the calls that save
 /// ends the drive, as a crash would: the run is found again as it was saved.
 #[async_trait]
@@ -47,6 +50,9 @@ pub trait Servings: Send + Sync {
 
     /// How the member stands towards it, after it was handed over.
     async fn health(&self, recipe: &Name, wanted: Option<&Name>) -> Health;
+
+    /// Whether somebody asked for the end of a run that is on its way.
+    fn abort_asked(&self, run: &MenuRun) -> bool;
 
     /// Removes what the new artifact no longer holds.
     async fn prune(&self, recipe: &Name) -> Result<(), String>;
@@ -77,6 +83,13 @@ pub async fn drive<S: Servings>(
     let mut memory = Memory::default();
     loop {
         let look = memory.look(servings, &run).await;
+        if under_way(run.phase) && servings.abort_asked(&run) {
+            run.message = ABORTED.to_owned();
+            enter(&mut run, RunPhase::RollingBack);
+            servings.point(&run, true).await?;
+            memory = Memory::default();
+            continue;
+        }
         match next(&run, strategy, &look) {
             Step::Prepare => {
                 prepare(servings, strategy, &mut run).await?;
@@ -139,7 +152,7 @@ pub async fn abort<S: Servings>(
         RunPhase::Preparing => enter(&mut run, RunPhase::Aborted),
         _ if force => enter(&mut run, RunPhase::Aborted),
         RunPhase::Activating | RunPhase::Verifying | RunPhase::Failed => {
-            run.message = "aborted".to_owned();
+            run.message = ABORTED.to_owned();
             run.finished_at = None;
             enter(&mut run, RunPhase::RollingBack);
             servings.point(&run, true).await?;
@@ -300,6 +313,11 @@ impl Memory {
             self.applied.insert(name);
         }
     }
+}
+
+/// Whether the pointers are new and the run may still go either way.
+fn under_way(phase: RunPhase) -> bool {
+    matches!(phase, RunPhase::Activating | RunPhase::Verifying)
 }
 
 fn is_back(run: &MenuRun) -> bool {

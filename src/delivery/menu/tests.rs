@@ -42,6 +42,8 @@ struct Kitchen {
     /// Calls until the process dies; never when negative.
     left: Mutex<i64>,
     new: Name,
+    /// Somebody wants the end of it once this wave is out.
+    abort_at: Option<u32>,
     log: Mutex<Vec<String>>,
 }
 
@@ -150,6 +152,15 @@ impl Servings for Kitchen {
         }
     }
 
+    fn abort_asked(&self, run: &MenuRun) -> bool {
+        self.abort_at.is_some_and(|wave| {
+            let out = |m: &crate::model::delivery::MenuRunMember| {
+                m.wave == wave && m.outcome == crate::model::delivery::MemberOutcome::Deployed
+            };
+            run.members.iter().any(out)
+        })
+    }
+
     async fn prune(&self, recipe: &Name) -> Result<(), String> {
         self.members
             .lock()
@@ -248,6 +259,7 @@ fn world(menu: Menu, fresh: bool, trouble: (usize, Trouble), crash: i64) -> Worl
         saved: Mutex::new(None),
         left: Mutex::new(crash),
         new: name("new"),
+        abort_at: None,
         log: Mutex::default(),
     };
     World {
@@ -365,6 +377,16 @@ async fn halt_keeps_the_locks_until_somebody_decides() {
         .ok()
         .unwrap();
     assert_eq!(run.phase, RunPhase::RolledBack);
+    assert_eq!(world.members(), world.before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_can_be_ended_on_its_way() {
+    let menu = menu(&[vec![], vec![0]], MenuFailure::Halt);
+    let mut world = world(menu, false, (0, Trouble::None), -1);
+    world.kitchen.abort_at = Some(0);
+    let run = world.drive(&[]).await.unwrap();
+    assert_eq!((run.phase, run.message.as_str()), (RunPhase::RolledBack, "aborted"));
     assert_eq!(world.members(), world.before);
 }
 

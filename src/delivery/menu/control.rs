@@ -1,0 +1,346 @@
+//! The Menu controller, and what people ask of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::plan::{Decision, Pointer, decide};
+use super::run::{Servings, abort, drive, retry};
+use super::servings::Members;
+use crate::api::v1::{self, Action};
+use crate::api::{Code, Error, Result};
+use crate::delivery::external::{object, result_for};
+use crate::delivery::stream::Emitter;
+use crate::delivery::work::Next;
+use crate::delivery::{Delivery, actor, not_found};
+use crate::model::delivery::{
+    Menu, MenuMember, MenuRun, Preparation, Recipe, ReleaseKind, ReleaseRef, RunPhase, Serving,
+    keys,
+};
+
+/// How long a request waits for its turn at a Menu.
+const TURN: Duration = Duration::from_secs(5);
+
+impl Delivery {
+    /// Goes on with a run that nobody drives, or begins one where the Menu does
+    /// so by itself. The caller has the turn at the Menu.
+    pub(in crate::delivery) async fn reconcile_menu(
+        &self,
+        at: &ReleaseRef,
+    ) -> crate::delivery::fault::Result<Next> {
+        let Some(menu) = self.read::<Menu>(at)? else {
+            return Ok(Next::Rest);
+        };
+        let members = self.members(at)?;
+        let strategy = &menu.spec.strategy;
+        if let Some(run) = open_run(&menu) {
+            if run.phase != RunPhase::Failed {
+                let run = drive(&members, strategy, run, true).await?;
+                self.after(at, &run);
+            }
+            return Ok(Next::Rest);
+        }
+        if menu.spec.suspend || !menu.spec.auto_deploy_latest || menu.meta.deletion.is_some() {
+            return Ok(Next::Rest);
+        }
+        // A member that is not ready yet has the Menu looked at again when it is.
+        let Ok(pointers) = self.pointers(&menu) else {
+            return Ok(Next::Rest);
+        };
+        let decision = decide(&menu, &pointers, false, actor::CONTROLLER, Timestamp::now());
+        if let Decision::Run(run) = decision {
+            let run = drive(&members, strategy, run, false).await?;
+            self.after(at, &run);
+            if run.phase == RunPhase::PrepareFailed {
+                return Ok(Next::Later(Duration::from_secs(60)));
+            }
+        }
+        Ok(Next::Rest)
+    }
+
+    /// Has the Menus looked at that have a Recipe as a member.
+    pub(in crate::delivery) fn enqueue_menus(&self, recipe: &ReleaseRef) -> Result<()> {
+        let menus: Vec<Menu> = self.list(ReleaseKind::Menu, Some(&recipe.namespace))?;
+        for menu in menus {
+            if menu.spec.auto_deploy_latest
+                && menu.spec.recipes.iter().any(|m| m.name == recipe.name)
+            {
+                self.enqueue(&menu.at());
+            }
+        }
+        Ok(())
+    }
+
+    /// `kuke menu run|plan|retry|abort`.
+    pub(in crate::delivery) async fn act_on_menu(
+        &self,
+        at: &ReleaseRef,
+        request: &v1::ActRequest,
+        emit: &Emitter,
+    ) -> Result<()> {
+        let menu: Menu = self.read(at)?.ok_or_else(|| not_found(at))?;
+        let action = request.action();
+        if request.dry_run {
+            return self.tell_plan(&menu, emit).await;
+        }
+        let open = open_run(&menu);
+        if let Some(run) = &open
+            && matches!(action, Action::Abort | Action::Force)
+            && run.phase != RunPhase::Failed
+        {
+            // Whoever drives it sees this, and lets go of the turn at its end.
+            self.ask_abort(at, &run.id)?;
+            emit.progress(at.to_string(), "waiting for the run to go back", false);
+        } else if open.as_ref().is_some_and(|run| run.phase != RunPhase::Failed) {
+            return Err(conflict(at, "MenuRunning", "is in a run already")
+                .hint("wait for its end, or `kuke menu abort`"));
+        }
+        let wait = match action {
+            Action::Abort | Action::Force => menu.spec.strategy.health_timeout * 2,
+            _ => TURN,
+        };
+        let turn = self.store.lock_release(at, wait).await?;
+        let menu: Menu = self.read(at)?.ok_or_else(|| not_found(at))?;
+        let mut members = self.members(at)?;
+        let told = match request.wait || !self.is_live() {
+            true => Some(emit.clone()),
+            false => None,
+        };
+        members.emit = told.clone();
+        let run = self.begin(&menu, &members, action, request).await?;
+        let Some(run) = run else {
+            emit.result(v1::ResourceResult {
+                object: Some(object(&menu.into())),
+                ..result_for(at, "unchanged")
+            });
+            return Ok(());
+        };
+        let strategy = menu.spec.strategy.clone();
+        let me = self.me.upgrade();
+        let at_ = at.clone();
+        let work = async move {
+            let _turn = turn;
+            let done = match action {
+                Action::Abort => abort(&members, &strategy, run, false).await,
+                Action::Force => abort(&members, &strategy, run, true).await,
+                Action::Retry if run.phase == RunPhase::Failed => {
+                    retry(&members, &strategy, run).await
+                }
+                _ => drive(&members, &strategy, run, false).await,
+            };
+            if let (Some(me), Ok(run)) = (&me, &done) {
+                me.after(&at_, run);
+            }
+            done
+        };
+        if told.is_none() {
+            let at_ = at.clone();
+            self.tasks.spawn(async move {
+                if let Err(error) = work.await {
+                    tracing::warn!(object = %at_, %error, "the run goes on later");
+                }
+            });
+            emit.result(result_for(at, "started"));
+            return Ok(());
+        }
+        let run = work.await?;
+        if !self.is_live() {
+            // Nobody else would bring the members to rest.
+            for member in &run.members {
+                let serving = ReleaseRef::new(ReleaseKind::Serving, &at.namespace, &member.recipe);
+                let _ = self.settle_object(&serving).await;
+            }
+        }
+        self.tell_outcome(at, &run, action, emit)
+    }
+
+    /// The run that an action is about; none where there is nothing to do.
+    async fn begin(
+        &self,
+        menu: &Menu,
+        members: &Members,
+        action: Action,
+        request: &v1::ActRequest,
+    ) -> Result<Option<MenuRun>> {
+        let at = menu.at();
+        let open = open_run(menu);
+        match (action, open) {
+            (Action::Run, Some(_)) => Err(conflict(&at, "MenuStuck", "has a run that stopped half-way")
+                .hint("`kuke menu retry`, `kuke menu abort`, or `kuke menu abort --force` to leave the members as they are")),
+            (Action::Run | Action::Retry, None) => {
+                let pointers = self.pointers(menu)?;
+                let again = action == Action::Retry;
+                let by = actor::current();
+                match decide(menu, &pointers, again, &by, Timestamp::now()) {
+                    Decision::Nothing => Ok(None),
+                    Decision::FailedBefore => {
+                        Err(conflict(&at, "FailedBefore", "would be rolled out as it failed before")
+                            .hint("change a member, or `kuke menu retry`"))
+                    }
+                    Decision::Run(mut run) => {
+                        run.message.clone_from(&request.message);
+                        // Saved before the answer: whoever looks finds it.
+                        members.save(&run).await?;
+                        Ok(Some(run))
+                    }
+                }
+            }
+            (Action::Retry | Action::Abort | Action::Force, Some(run)) => Ok(Some(run)),
+            (Action::Abort | Action::Force, None) => {
+                // It ended while this waited for its turn.
+                Ok(menu.status.runs.last().filter(|run| run.finished_at.is_some()).cloned())
+            }
+            (action, _) => Err(Error::new(
+                Code::Unsupported,
+                "NotSupported",
+                format!("{} is not offered for menus", action.as_str_name()),
+            )),
+        }
+    }
+
+    /// What every member serves and should serve.
+    fn pointers(&self, menu: &Menu) -> Result<Vec<(Option<Pointer>, Pointer)>> {
+        let namespace = &menu.meta.namespace;
+        let of = |member: &MenuMember| {
+            let at = ReleaseRef::new(ReleaseKind::Recipe, namespace, &member.name);
+            let recipe: Recipe = self.read(&at)?.ok_or_else(|| not_found(&at))?;
+            let wanted = match &member.preparation {
+                Some(pin) => self.meant(&recipe, pin)?,
+                None => recipe.status.latest_preparation.clone().ok_or_else(|| {
+                    let message = format!("{at} has no preparation yet");
+                    Error::new(Code::Conflict, "PreparationNotFound", message)
+                })?,
+            };
+            let pointer = |name| {
+                let at = ReleaseRef::new(ReleaseKind::Preparation, namespace, name);
+                let found: Option<Preparation> = self.read(&at)?;
+                let found = found.ok_or_else(|| not_found(&at))?;
+                Ok::<_, Error>(Pointer {
+                    preparation: name.clone(),
+                    digest: found.spec.artifact.digest,
+                })
+            };
+            let now: Option<Serving> = self.serving_of(&recipe)?;
+            let now = now.map(|s| pointer(&s.spec.preparation)).transpose()?;
+            Ok((now, pointer(&wanted)?))
+        };
+        menu.spec.recipes.iter().map(of).collect()
+    }
+
+    /// The plan with what stands against it, changing nothing.
+    async fn tell_plan(&self, menu: &Menu, emit: &Emitter) -> Result<()> {
+        let at = menu.at();
+        let pointers = self.pointers(menu)?;
+        let decision = decide(menu, &pointers, true, &actor::current(), Timestamp::now());
+        let Decision::Run(run) = decision else {
+            emit.result(result_for(&at, "unchanged"));
+            return Ok(());
+        };
+        let problems = self.members(&at)?.check(&run).await;
+        let steps = run.members.iter().map(|m| {
+            let from = m.from_preparation.as_ref().map_or("nothing", |n| n.as_str());
+            format!("wave {}: {}: {from} -> {}", m.wave, m.recipe, m.to_preparation)
+        });
+        let mut told = v1::ResourceResult {
+            steps: steps.collect(),
+            ..result_for(&at, "planned")
+        };
+        if !problems.is_empty() {
+            let problems: Vec<_> = problems.iter().map(|(who, why)| format!("{who}: {why}")).collect();
+            told.action = "failed".to_owned();
+            told.error = Some(v1::ErrorDetail {
+                reason: "PrepareFailed".to_owned(),
+                message: format!("{at}: {}", problems.join("; ")),
+                hint: String::new(),
+                code: "Conflict".to_owned(),
+            });
+        }
+        emit.result(told);
+        Ok(())
+    }
+
+    fn tell_outcome(
+        &self,
+        at: &ReleaseRef,
+        run: &MenuRun,
+        action: Action,
+        emit: &Emitter,
+    ) -> Result<()> {
+        let menu = self.get(at)?;
+        let word = match run.phase {
+            RunPhase::Committed => "deployed",
+            RunPhase::RolledBack => "rolled back",
+            RunPhase::Aborted => "aborted",
+            _ => "failed",
+        };
+        let wanted = match action {
+            Action::Abort | Action::Force => !matches!(run.phase, RunPhase::Failed),
+            _ => run.phase == RunPhase::Committed,
+        };
+        let mut told = v1::ResourceResult {
+            changes: run
+                .members
+                .iter()
+                .map(|m| format!("{}: {:?} {}", m.recipe, m.outcome, m.message).trim_end().to_owned())
+                .collect(),
+            object: Some(object(&menu)),
+            ..result_for(at, word)
+        };
+        if !wanted {
+            let reason = match run.phase {
+                RunPhase::RolledBack => "RolledBack",
+                RunPhase::PrepareFailed => "PrepareFailed",
+                _ if run.message.starts_with(super::ROLLBACK_FAILED) => super::ROLLBACK_FAILED,
+                _ => "MenuFailed",
+            };
+            told.action = "failed".to_owned();
+            told.error = Some(v1::ErrorDetail {
+                reason: reason.to_owned(),
+                message: format!("{at}: run {} {word}: {}", run.id, run.message),
+                hint: "`kuke get menu -o yaml` has every member; after a change, run it again".to_owned(),
+                code: "Failed".to_owned(),
+            });
+        }
+        emit.result(told);
+        Ok(())
+    }
+
+    /// Leaves word for whoever drives a run.
+    fn ask_abort(&self, at: &ReleaseRef, run: &str) -> Result<()> {
+        self.transact(|| {
+            let mut menu: Menu = self.read(at)?.ok_or_else(|| not_found(at))?;
+            let notes = &mut menu.meta.annotations;
+            notes.insert(keys::ABORT.to_owned(), run.to_owned());
+            Ok((vec![menu.into()], ()))
+        })
+    }
+
+    /// The members are free again: their own controllers look at them.
+    fn after(&self, at: &ReleaseRef, run: &MenuRun) {
+        for member in &run.members {
+            let serving = ReleaseRef::new(ReleaseKind::Serving, &at.namespace, &member.recipe);
+            self.enqueue(&serving);
+        }
+    }
+
+    fn members(&self, at: &ReleaseRef) -> Result<Members> {
+        let delivery: Option<Arc<Self>> = self.me.upgrade();
+        Ok(Members {
+            // Whoever calls holds it.
+            delivery: delivery.ok_or_else(|| Error::failed("ShuttingDown", "kukeon is ending"))?,
+            menu: at.clone(),
+            emit: None,
+        })
+    }
+}
+
+/// The run that is not over, or that keeps its locks.
+fn open_run(menu: &Menu) -> Option<MenuRun> {
+    let id = menu.status.current_run.as_ref()?;
+    menu.status.runs.iter().find(|run| run.id == *id).cloned()
+}
+
+fn conflict(at: &ReleaseRef, reason: &str, what: &str) -> Error {
+    Error::new(Code::Conflict, reason, format!("{at} {what}"))
+}
