@@ -413,6 +413,7 @@ impl Delivery {
         if self.take_approvals(&recipe)?.is_some() {
             self.enqueue(&serving_at);
         }
+        self.enqueue_menus(at)?;
         let Some(latest) = recipe
             .status
             .latest_preparation

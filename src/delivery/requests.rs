@@ -159,6 +159,9 @@ impl Delivery {
                 emit.result(result_for(&serving, "synced"));
                 self.follow_serving(&serving, request.wait, emit).await
             }
+            (Action::Run | Action::Retry | Action::Abort | Action::Force, ReleaseKind::Menu) => {
+                self.act_on_menu(&at, request, emit).await
+            }
             (action, kind) => Err(Error::new(
                 Code::Unsupported,
                 "NotSupported",

@@ -120,6 +120,7 @@ impl Delivery {
         match at.kind {
             ReleaseKind::Recipe => self.reconcile_recipe(at).await,
             ReleaseKind::Serving => self.reconcile_serving(at, force).await,
+            ReleaseKind::Menu => self.reconcile_menu(at).await,
             _ => Ok(Next::Rest),
         }
     }

@@ -14,6 +14,7 @@ use crate::delivery::external::{object, result_for};
 use crate::delivery::stream::Emitter;
 use crate::delivery::work::Next;
 use crate::delivery::{Delivery, actor, not_found};
+use crate::model::Name;
 use crate::model::delivery::{
     Menu, MenuMember, MenuRun, Preparation, Recipe, ReleaseKind, ReleaseRef, RunPhase, Serving,
     keys,
@@ -92,7 +93,10 @@ impl Delivery {
             // Whoever drives it sees this, and lets go of the turn at its end.
             self.ask_abort(at, &run.id)?;
             emit.progress(at.to_string(), "waiting for the run to go back", false);
-        } else if open.as_ref().is_some_and(|run| run.phase != RunPhase::Failed) {
+        } else if open
+            .as_ref()
+            .is_some_and(|run| run.phase != RunPhase::Failed)
+        {
             return Err(conflict(at, "MenuRunning", "is in a run already")
                 .hint("wait for its end, or `kuke menu abort`"));
         }
@@ -212,7 +216,7 @@ impl Delivery {
                     Error::new(Code::Conflict, "PreparationNotFound", message)
                 })?,
             };
-            let pointer = |name| {
+            let pointer = |name: &Name| {
                 let at = ReleaseRef::new(ReleaseKind::Preparation, namespace, name);
                 let found: Option<Preparation> = self.read(&at)?;
                 let found = found.ok_or_else(|| not_found(&at))?;
@@ -222,7 +226,8 @@ impl Delivery {
                 })
             };
             let now: Option<Serving> = self.serving_of(&recipe)?;
-            let now = now.map(|s| pointer(&s.spec.preparation)).transpose()?;
+            let now = now.map(|serving| serving.spec.preparation);
+            let now = now.as_ref().map(&pointer).transpose()?;
             Ok((now, pointer(&wanted)?))
         };
         menu.spec.recipes.iter().map(of).collect()
@@ -239,15 +244,24 @@ impl Delivery {
         };
         let problems = self.members(&at)?.check(&run).await;
         let steps = run.members.iter().map(|m| {
-            let from = m.from_preparation.as_ref().map_or("nothing", |n| n.as_str());
-            format!("wave {}: {}: {from} -> {}", m.wave, m.recipe, m.to_preparation)
+            let from = m
+                .from_preparation
+                .as_ref()
+                .map_or("nothing", |n| n.as_str());
+            format!(
+                "wave {}: {}: {from} -> {}",
+                m.wave, m.recipe, m.to_preparation
+            )
         });
         let mut told = v1::ResourceResult {
             steps: steps.collect(),
             ..result_for(&at, "planned")
         };
         if !problems.is_empty() {
-            let problems: Vec<_> = problems.iter().map(|(who, why)| format!("{who}: {why}")).collect();
+            let problems: Vec<_> = problems
+                .iter()
+                .map(|(who, why)| format!("{who}: {why}"))
+                .collect();
             told.action = "failed".to_owned();
             told.error = Some(v1::ErrorDetail {
                 reason: "PrepareFailed".to_owned(),
@@ -282,7 +296,11 @@ impl Delivery {
             changes: run
                 .members
                 .iter()
-                .map(|m| format!("{}: {:?} {}", m.recipe, m.outcome, m.message).trim_end().to_owned())
+                .map(|m| {
+                    format!("{}: {:?} {}", m.recipe, m.outcome, m.message)
+                        .trim_end()
+                        .to_owned()
+                })
                 .collect(),
             object: Some(object(&menu)),
             ..result_for(at, word)
@@ -298,7 +316,8 @@ impl Delivery {
             told.error = Some(v1::ErrorDetail {
                 reason: reason.to_owned(),
                 message: format!("{at}: run {} {word}: {}", run.id, run.message),
-                hint: "`kuke get menu -o yaml` has every member; after a change, run it again".to_owned(),
+                hint: "`kuke get menu -o yaml` has every member; after a change, run it again"
+                    .to_owned(),
                 code: "Failed".to_owned(),
             });
         }

@@ -6,6 +6,7 @@
 
 mod control;
 mod engine;
+mod held;
 mod plan;
 mod run;
 mod servings;

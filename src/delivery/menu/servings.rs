@@ -14,8 +14,8 @@ use crate::delivery::promote::Promotion;
 use crate::delivery::stream::Emitter;
 use crate::model::Name;
 use crate::model::delivery::{
-    ActivationCause, ConditionStatus, ConditionType, MemberOutcome, Menu, MenuPhase, MenuRun, MenuRunMember,
-    Preparation, ReleaseKind, ReleaseRef, RunPhase, Serving, TargetType, keys,
+    ActivationCause, ConditionStatus, ConditionType, MemberOutcome, Menu, MenuPhase, MenuRun,
+    MenuRunMember, Preparation, ReleaseKind, ReleaseRef, RunPhase, Serving, TargetType, keys,
 };
 use crate::store::ReleaseChange;
 
@@ -87,9 +87,8 @@ impl Members {
         };
         let Some(preparation) = wanted else {
             // It served nothing before the run: it goes, by its own deletion.
-            let mut serving = now.ok_or_else(|| {
-                super::super::not_found(&self.serving_ref(&member.recipe))
-            })?;
+            let mut serving =
+                now.ok_or_else(|| super::super::not_found(&self.serving_ref(&member.recipe)))?;
             serving.meta.deletion.get_or_insert_with(Timestamp::now);
             return Ok(serving.into());
         };
@@ -112,10 +111,15 @@ impl Members {
     async fn checked(&self, member: &MenuRunMember) -> std::result::Result<(), String> {
         let preparation = self.preparation(&member.to_preparation).map_err(told)?;
         if preparation.spec.artifact.digest != member.to_digest {
-            return Err(format!("{} has another artifact by now", member.to_preparation));
+            return Err(format!(
+                "{} has another artifact by now",
+                member.to_preparation
+            ));
         }
         let serving = self.serving(&member.recipe).map_err(told)?;
-        let checked = self.delivery.prepare_activation(&preparation, serving.as_ref());
+        let checked = self
+            .delivery
+            .prepare_activation(&preparation, serving.as_ref());
         checked.await.map_err(told)
     }
 }
@@ -193,11 +197,7 @@ impl Servings for Members {
         })
     }
 
-    async fn apply(
-        &self,
-        recipe: &Name,
-        wanted: Option<&Name>,
-    ) -> std::result::Result<(), String> {
+    async fn apply(&self, recipe: &Name, wanted: Option<&Name>) -> std::result::Result<(), String> {
         let at = self.serving_ref(recipe);
         match wanted {
             Some(_) => self.delivery.deploy_held(&at).await.map_err(told),
@@ -307,5 +307,12 @@ fn note(menu: &mut Menu, run: &MenuRun, now: Timestamp) {
     };
     let generation = menu.meta.generation;
     let conditions = &mut status.conditions;
-    conditions.set(ConditionType::Ready, ready, reason, &message, generation, now);
+    conditions.set(
+        ConditionType::Ready,
+        ready,
+        reason,
+        &message,
+        generation,
+        now,
+    );
 }

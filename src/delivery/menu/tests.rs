@@ -386,7 +386,10 @@ async fn a_run_can_be_ended_on_its_way() {
     let mut world = world(menu, false, (0, Trouble::None), -1);
     world.kitchen.abort_at = Some(0);
     let run = world.drive(&[]).await.unwrap();
-    assert_eq!((run.phase, run.message.as_str()), (RunPhase::RolledBack, "aborted"));
+    assert_eq!(
+        (run.phase, run.message.as_str()),
+        (RunPhase::RolledBack, "aborted")
+    );
     assert_eq!(world.members(), world.before);
 }
 

@@ -1,0 +1,107 @@
+//! What a run does to one Serving that it holds: the Serving controller leaves
+//! those alone.
+
+use std::time::Duration;
+
+use super::engine;
+use crate::api::Result;
+use crate::delivery::fault::{self, Fault};
+use crate::delivery::promote;
+use crate::delivery::target::{Health, Target};
+use crate::delivery::{Delivery, not_found};
+use crate::model::delivery::{Preparation, Recipe, ReleaseKind, ReleaseRef, Serving};
+
+/// How long a turn at a Serving is waited for: its own controller may be at a
+/// step of an older activation.
+const TURN: Duration = Duration::from_secs(300);
+
+impl Delivery {
+    /// Whether a Preparation could be activated; fetches the images it needs.
+    /// Nothing that runs is changed.
+    pub(super) async fn prepare_activation(
+        &self,
+        preparation: &Preparation,
+        serving: Option<&Serving>,
+    ) -> Result<()> {
+        let meta = &preparation.meta;
+        let mut serving = match serving {
+            Some(serving) => serving.clone(),
+            None => promote::unsaved(&meta.namespace, &preparation.spec.recipe, &meta.name),
+        };
+        serving.spec.preparation = meta.name.clone();
+        let recipe = self.recipe_of(&serving)?;
+        let activation = self.activation(&serving, recipe.as_ref()).await?;
+        self.targets
+            .prepare(&activation)
+            .await
+            .map_err(Fault::from)?;
+        Ok(())
+    }
+
+    /// Hands what a Serving points at to its target; what an older activation
+    /// left stays.
+    pub(super) async fn deploy_held(&self, at: &ReleaseRef) -> Result<()> {
+        let _turn = self.store.lock_release(at, TURN).await?;
+        let serving = self.read::<Serving>(at)?.ok_or_else(|| not_found(at))?;
+        let recipe = self.recipe_of(&serving)?;
+        let mut activation = self.activation(&serving, recipe.as_ref()).await?;
+        self.hand_over(&serving, &mut activation).await?;
+        Ok(())
+    }
+
+    /// How a Serving stands towards what it points at.
+    pub(super) async fn health_held(&self, at: &ReleaseRef) -> engine::Health {
+        match self.look_held(at).await {
+            Ok(health) => health,
+            // A target out of reach is no verdict; the run's time limit is.
+            Err(fault) => engine::Health::Waiting(fault.text()),
+        }
+    }
+
+    async fn look_held(&self, at: &ReleaseRef) -> fault::Result<engine::Health> {
+        let serving = self.read::<Serving>(at)?.ok_or_else(|| not_found(at))?;
+        let recipe = self.recipe_of(&serving)?;
+        let activation = self.activation(&serving, recipe.as_ref()).await?;
+        let observed = self.targets.observe(&activation).await?;
+        Ok(match observed.health {
+            Health::Failed(reason, why) => engine::Health::Failed(format!("{reason}: {why}")),
+            Health::Waiting(what) => engine::Health::Waiting(what),
+            // Leftovers are pruned once the run is committed: they are no drift.
+            Health::Ready(_) if observed.synced || observed.drift.is_empty() => {
+                engine::Health::Healthy
+            }
+            Health::Ready(_) => engine::Health::Waiting(observed.drift.join("; ")),
+        })
+    }
+
+    /// Removes what older activations left, and notes the success.
+    pub(super) async fn prune_held(&self, at: &ReleaseRef) -> Result<()> {
+        let _turn = self.store.lock_release(at, TURN).await?;
+        let serving = self.read::<Serving>(at)?.ok_or_else(|| not_found(at))?;
+        let recipe = self.recipe_of(&serving)?;
+        let mut activation = self.activation(&serving, recipe.as_ref()).await?;
+        activation.defer_prune = false;
+        self.passed(&serving, &activation, &self.targets).await?;
+        Ok(())
+    }
+
+    /// Takes away what a Serving made that had nothing before the run, and the
+    /// Serving. Call it until the Serving is gone.
+    pub(super) async fn withdraw_held(&self, at: &ReleaseRef) -> Result<()> {
+        let _turn = self.store.lock_release(at, TURN).await?;
+        let Some(serving) = self.read::<Serving>(at)? else {
+            return Ok(());
+        };
+        self.withdraw(&serving).await?;
+        Ok(())
+    }
+
+    fn recipe_of(&self, serving: &Serving) -> Result<Option<Recipe>> {
+        let namespace = &serving.meta.namespace;
+        self.read(&ReleaseRef::new(
+            ReleaseKind::Recipe,
+            namespace,
+            &serving.spec.recipe,
+        ))
+    }
+}
