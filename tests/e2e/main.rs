@@ -22,6 +22,7 @@ mod images;
 mod interrupt;
 mod lifecycle;
 mod manifest;
+mod menus;
 mod output;
 mod registry;
 mod runner;

@@ -19,9 +19,10 @@ use crate::model::delivery::{
     Menu, MenuMember, MenuRun, Preparation, Recipe, ReleaseKind, ReleaseRef, RunPhase, Serving,
     keys,
 };
+use crate::store;
 
 /// How long a request waits for its turn at a Menu.
-const TURN: Duration = Duration::from_secs(5);
+const TURN: Duration = Duration::from_secs(1);
 
 impl Delivery {
     /// Goes on with a run that nobody drives, or begins one where the Menu does
@@ -85,26 +86,26 @@ impl Delivery {
         if request.dry_run {
             return self.tell_plan(&menu, emit).await;
         }
-        let open = open_run(&menu);
-        if let Some(run) = &open
-            && matches!(action, Action::Abort | Action::Force)
+        let ends = matches!(action, Action::Abort | Action::Force);
+        if let Some(run) = open_run(&menu)
+            && ends
             && run.phase != RunPhase::Failed
         {
             // Whoever drives it sees this, and lets go of the turn at its end.
             self.ask_abort(at, &run.id)?;
             emit.progress(at.to_string(), "waiting for the run to go back", false);
-        } else if open
-            .as_ref()
-            .is_some_and(|run| run.phase != RunPhase::Failed)
-        {
-            return Err(conflict(at, "MenuRunning", "is in a run already")
-                .hint("wait for its end, or `kuke menu abort`"));
         }
-        let wait = match action {
-            Action::Abort | Action::Force => menu.spec.strategy.health_timeout * 2,
-            _ => TURN,
+        let wait = match ends {
+            true => menu.spec.strategy.health_timeout * 2 + TURN,
+            false => TURN,
         };
-        let turn = self.store.lock_release(at, wait).await?;
+        let turn = match self.store.lock_release(at, wait).await {
+            Err(store::Error::LockTimeout { .. }) => {
+                return Err(conflict(at, "MenuRunning", "is in a run already")
+                    .hint("wait for its end, or `kuke menu abort`"));
+            }
+            turn => turn?,
+        };
         let menu: Menu = self.read(at)?.ok_or_else(|| not_found(at))?;
         let mut members = self.members(at)?;
         let told = match request.wait || !self.is_live() {
@@ -112,6 +113,8 @@ impl Delivery {
             false => None,
         };
         members.emit = told.clone();
+        // A run that is open although nobody has the turn was cut off.
+        let found = open_run(&menu).is_some();
         let run = self.begin(&menu, &members, action, request).await?;
         let Some(run) = run else {
             emit.result(v1::ResourceResult {
@@ -131,7 +134,7 @@ impl Delivery {
                 Action::Retry if run.phase == RunPhase::Failed => {
                     retry(&members, &strategy, run).await
                 }
-                _ => drive(&members, &strategy, run, false).await,
+                _ => drive(&members, &strategy, run, found).await,
             };
             if let (Some(me), Ok(run)) = (&me, &done) {
                 me.after(&at_, run);
@@ -170,8 +173,9 @@ impl Delivery {
         let at = menu.at();
         let open = open_run(menu);
         match (action, open) {
+            (Action::Run, Some(run)) if run.phase != RunPhase::Failed => Ok(Some(run)),
             (Action::Run, Some(_)) => Err(conflict(&at, "MenuStuck", "has a run that stopped half-way")
-                .hint("`kuke menu retry`, `kuke menu abort`, or `kuke menu abort --force` to leave the members as they are")),
+                .hint("`kuke menu retry`, `kuke menu abort`, or `kuke menu force` to leave the members as they are")),
             (Action::Run | Action::Retry, None) => {
                 let pointers = self.pointers(menu)?;
                 let again = action == Action::Retry;

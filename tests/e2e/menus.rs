@@ -1,0 +1,234 @@
+//! Menus on the real stack: several Recipes as one, all new or all old.
+
+use serde_json::Value;
+
+use crate::command::eventually;
+use crate::host::{Host, Mode};
+use crate::runner::{Case, Verdict};
+use crate::{cases, cases_in_both_modes};
+
+pub const CASES: &[&[Case]] = &[
+    cases![menu_is_finished_wherever_it_is_cut],
+    cases_in_both_modes![menu_moves_all_or_none, menu_that_cannot_be_rolled_out],
+];
+
+/// Documents of two Recipes `front` and `back` with a Menu of both. Each has
+/// one cell, whose variable says its version.
+fn setting(host: &Host) {
+    let root = host.dir.join("sources");
+    for name in ["front", "back"] {
+        std::fs::create_dir_all(root.join(name)).unwrap();
+        write(host, name, "v1", true);
+    }
+    let root = root.display();
+    let mut text = format!(
+        "apiVersion: delivery.kokumi.dev/v1alpha1\nkind: Kitchen\nmetadata: {{name: default}}\nspec:\n  sourceRoots: [{root}]\n"
+    );
+    for name in ["front", "back"] {
+        text += &format!(
+            "---\napiVersion: delivery.kokumi.dev/v1alpha1\nkind: Recipe\nmetadata: {{name: {name}}}\nspec:\n  source: {{path: {root}/{name}}}\n  target: {{kuke: {{minHealthy: 200ms, healthTimeout: 20s}}}}\n"
+        );
+    }
+    text += "---\napiVersion: delivery.kokumi.dev/v1alpha1\nkind: Menu\nmetadata: {name: lunch}\nspec:\n  recipes:\n  - {name: back}\n  - {name: front, dependsOn: [back]}\n  strategy: {healthTimeout: 20s, minHealthy: 300ms}\n";
+    host.apply(&text).ok();
+    eventually(20.0, "both recipes are ready", || {
+        ["front", "back"]
+            .iter()
+            .all(|n| !latest(host, n).is_empty())
+    });
+}
+
+/// Writes a Recipe's source. A version that does not work ends at once.
+fn write(host: &Host, name: &str, version: &str, works: bool) {
+    let script = match works {
+        true => "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done",
+        false => "exit 3",
+    };
+    let text = format!(
+        "apiVersion: v1beta1\nkind: Cell\nmetadata: {{name: {name}}}\nspec:\n  containers:\n  - id: main\n    image: busybox\n    command: /bin/sh\n    args: ['-c', {script:?}]\n    env: [VERSION={version}]\n    restartPolicy: no\n    stopGracePeriod: 1s\n"
+    );
+    let file = host.dir.join("sources").join(name).join("manifest.yaml");
+    std::fs::write(file, text).unwrap();
+}
+
+fn latest(host: &Host, recipe: &str) -> String {
+    text(&host.get("recipe", recipe)["status"]["latestPreparationName"])
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Renders what was written.
+fn refresh(host: &Host) {
+    for name in ["front", "back"] {
+        let before = latest(host, name);
+        host.kuke(&["recipe", "refresh", name]).ok();
+        eventually(20.0, "a new preparation", || latest(host, name) != before);
+    }
+}
+
+/// Version that a member's cell runs; empty when there is none.
+fn version(host: &Host, name: &str) -> String {
+    let cells = host.kuke(&["get", "cells", "-o", "json"]).ok().json();
+    let items = cells
+        .as_array()
+        .cloned()
+        .unwrap_or_else(|| cells["items"].as_array().cloned().unwrap_or_default());
+    let cell = items.iter().find(|c| c["metadata"]["name"] == name);
+    let env = cell.map(|c| c["spec"]["containers"][0]["env"].to_string());
+    let env = env.unwrap_or_default();
+    let at = env.find("VERSION=").map(|i| &env[i + 8..]);
+    at.map(|v| v.chars().take_while(char::is_ascii_alphanumeric).collect())
+        .unwrap_or_default()
+}
+
+fn versions(host: &Host) -> [String; 2] {
+    [version(host, "front"), version(host, "back")]
+}
+
+fn menu_moves_all_or_none(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    setting(&host);
+    host.kuke(&["menu", "plan", "lunch"])
+        .ok()
+        .says(&["wave 0: back", "wave 1: front"]);
+    assert_eq!(versions(&host), ["", ""]);
+    host.kuke(&["menu", "run", "lunch", "--wait"]).ok();
+    assert_eq!(versions(&host), ["v1", "v1"]);
+    host.kuke(&["menu", "run", "lunch", "--wait"])
+        .ok()
+        .says(&["unchanged"]);
+
+    // Both move.
+    write(&host, "front", "v2", true);
+    write(&host, "back", "v2", true);
+    refresh(&host);
+    // The Menu alone decides when.
+    assert_eq!(versions(&host), ["v1", "v1"]);
+    host.kuke(&["menu", "run", "lunch", "--wait"]).ok();
+    assert_eq!(versions(&host), ["v2", "v2"]);
+    let digests = |host: &Host| {
+        ["front", "back"].map(|n| text(&host.get("serving", n)["status"]["deployedDigest"]))
+    };
+    eventually(20.0, "both are deployed", || {
+        ["front", "back"]
+            .iter()
+            .all(|n| host.get("serving", n)["status"]["phase"] == "Deployed")
+    });
+    let before = digests(&host);
+
+    // One does not work: both stay.
+    write(&host, "front", "v3", false);
+    write(&host, "back", "v3", true);
+    refresh(&host);
+    host.kuke(&["menu", "run", "lunch", "--wait"])
+        .code(1)
+        .says(&["rolled back", "front"]);
+    assert_eq!(versions(&host), ["v2", "v2"]);
+    eventually(20.0, "both are deployed again", || digests(&host) == before);
+    for name in ["front", "back"] {
+        let serving = host.get("serving", name);
+        assert!(serving["status"].get("lock").is_none(), "{serving}");
+        host.await_state(name, "Ready");
+    }
+    let menu = host.get("menu", "lunch");
+    assert_eq!(menu["status"]["phase"], "RolledBack");
+    // The same is not tried again by itself.
+    host.kuke(&["menu", "run", "lunch", "--wait"])
+        .code(4)
+        .says(&["retry"]);
+
+    // A direct promotion is possible again, and a member cannot just be deleted.
+    host.kuke(&["delete", "recipe", "front"])
+        .code(4)
+        .says(&["lunch"]);
+    host.kuke(&["delete", "menu", "lunch"]).ok();
+    for name in ["front", "back"] {
+        host.kuke(&["delete", "recipe", name]).ok();
+        eventually(30.0, "its cell is gone", || version(&host, name).is_empty());
+    }
+    host.finish();
+    Ok(())
+}
+
+/// What can be told before is told before, and nothing is touched.
+fn menu_that_cannot_be_rolled_out(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    setting(&host);
+    // Somebody else has a cell of that name.
+    let foreign = crate::manifest::sleeper("front");
+    host.apply(&foreign).ok();
+    host.kuke(&["menu", "run", "lunch", "--wait"])
+        .code(1)
+        .says(&["front"]);
+    assert_eq!(version(&host, "back"), "");
+    assert_eq!(host.get("menu", "lunch")["status"]["phase"], "Failed");
+    assert!(
+        host.kuke(&["get", "servings", "-o", "name"])
+            .ok()
+            .out
+            .trim()
+            .is_empty()
+    );
+    host.kuke(&["delete", "cell", "front"]).ok();
+    host.kuke(&["menu", "retry", "lunch", "--wait"]).ok();
+    assert_eq!(versions(&host), ["v1", "v1"]);
+    host.kuke(&["menu", "run", "nothere"])
+        .code(3)
+        .says(&["nothere"]);
+    host.finish();
+    Ok(())
+}
+
+/// A power cut at each step of a run: the next look finishes it, one way or the
+/// other, and both members are at the same version.
+fn menu_is_finished_wherever_it_is_cut() -> Verdict {
+    let host = Host::new(Mode::InProcess);
+    setting(&host);
+    host.kuke(&["menu", "run", "lunch", "--wait"]).ok();
+    let mut cuts = 0;
+    for (point, most) in [
+        ("KUKEON_FAILPOINT_JOURNAL", 60),
+        ("KUKEON_FAILPOINT_DELIVERY", 20),
+    ] {
+        for step in (1..most).step_by(3) {
+            let wanted = format!("v{}{step}", point.len());
+            write(&host, "front", &wanted, true);
+            write(&host, "back", &wanted, true);
+            refresh(&host);
+            let before = versions(&host);
+            let mut cut = host.command(Mode::InProcess, &["menu", "run", "lunch", "--wait"]);
+            cut.env(point, step.to_string());
+            let status = cut.output().unwrap().status;
+            if status.success() {
+                assert_eq!(versions(&host), [wanted.clone(), wanted]);
+                break;
+            }
+            cuts += 1;
+            // Nobody has to know how far it was.
+            host.kuke(&["menu", "run", "lunch", "--wait"]);
+            let after = versions(&host);
+            let new = [wanted.clone(), wanted];
+            assert!(after == new || after == before, "{point}={step}: {after:?}");
+            let menu = host.get("menu", "lunch");
+            assert!(
+                menu["status"].get("currentRun").is_none(),
+                "{point}={step}: {menu}"
+            );
+            if after == before {
+                host.kuke(&["menu", "run", "lunch", "--wait"]).ok();
+                assert_eq!(versions(&host), new);
+            }
+        }
+    }
+    assert!(cuts > 8, "only {cuts} cuts");
+    for name in ["lunch"] {
+        host.kuke(&["delete", "menu", name]).ok();
+    }
+    for name in ["front", "back"] {
+        host.kuke(&["delete", "recipe", name]).ok();
+    }
+    host.finish();
+    Ok(())
+}
