@@ -67,6 +67,8 @@ fn with_names(command: Command, in_process: InProcess) -> Command {
                 "stack" => complete(arg, Kind::Stack),
                 "cell" => complete(arg, Kind::Cell),
                 "container" => complete(arg, Kind::Container),
+                "recipe" => complete(arg, Kind::Recipe),
+                "preparation" => complete(arg, Kind::Preparation),
                 "name" | "names" => {
                     arg.add(ArgValueCompleter::new(move |current: &OsStr| match typed()
                         .find_map(|word| word.parse().ok())
@@ -190,7 +192,7 @@ fn scope_of(kind: Kind, words: &[String]) -> v1::Scope {
     v1::Scope {
         realm: typed_flag(words, "-n")
             .or_else(|| typed_flag(words, "--namespace"))
-            .filter(|_| level > 0)
+            .filter(|_| kind.is_release())
             .unwrap_or_else(|| part(0, "--realm")),
         space: part(1, "--space"),
         stack: part(2, "--stack"),

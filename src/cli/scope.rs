@@ -7,14 +7,8 @@ use crate::api::v1::Scope;
 /// Where an object lives.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ScopeFlags {
-    /// Realm; for releases their namespace, also --namespace or -n
-    #[arg(
-        long,
-        short = 'n',
-        alias = "namespace",
-        value_name = "NAME",
-        help_heading = "Scope"
-    )]
+    /// Realm
+    #[arg(long, value_name = "NAME", help_heading = "Scope")]
     pub realm: Option<String>,
     /// Space
     #[arg(long, value_name = "NAME", help_heading = "Scope")]

@@ -1,6 +1,7 @@
 //! Where artifacts are kept: the content store of the embedded registry.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use futures::FutureExt;
 
@@ -24,13 +25,25 @@ const ACTIVE: &str = "active";
 /// The content store.
 #[derive(Debug, Clone)]
 pub(super) struct Artifacts {
-    storage: Storage,
+    path: PathBuf,
+    /// Opened, and made, when it is first needed.
+    storage: Arc<OnceLock<Storage>>,
 }
 
 impl Artifacts {
-    pub(super) fn open(run_path: &Path) -> registry::Result<Self> {
-        let storage = Storage::open(&run_path.join(store::REGISTRY), Limits::default())?;
-        Ok(Self { storage })
+    pub(super) fn new(run_path: &Path) -> Self {
+        Self {
+            path: run_path.join(store::REGISTRY),
+            storage: Arc::default(),
+        }
+    }
+
+    fn storage(&self) -> registry::Result<Storage> {
+        if let Some(storage) = self.storage.get() {
+            return Ok(storage.clone());
+        }
+        let opened = Storage::open(&self.path, Limits::default())?;
+        Ok(self.storage.get_or_init(|| opened).clone())
     }
 
     /// Where a Recipe's artifacts go unless it says otherwise.
@@ -148,7 +161,7 @@ impl Artifacts {
             }
             error => Failure::new(failure::Reason::SourceUnavailable, error.to_string()),
         };
-        let storage = self.storage.clone();
+        let storage = self.storage().map_err(missing)?;
         let reference: Reference = version.parse().map_err(missing)?;
         let (from, asked) = (storage.clone(), repository.clone());
         let found = off_thread(move || from.get_manifest(&asked, &reference).map_err(missing));
@@ -185,7 +198,9 @@ impl Artifacts {
         &self,
         work: impl FnOnce(&Storage) -> registry::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let storage = self.storage.clone();
+        let storage = self
+            .storage()
+            .map_err(|error| Fault::store(error.to_string()))?;
         match tokio::task::spawn_blocking(move || work(&storage)).await {
             Ok(done) => done.map_err(|error| Fault::store(error.to_string())),
             Err(error) => Err(Fault::store(error.to_string())),

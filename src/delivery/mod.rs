@@ -86,15 +86,13 @@ impl Delivery {
             Err(store::Error::ReadOnly { .. }) => {}
             other => other?,
         }
-        let artifacts = Artifacts::open(run_path)
-            .map_err(|error| Error::failed("RegistryFailed", error.to_string()))?;
         let targets = Targets::open(inner.clone(), run_path)?;
         Ok(Arc::new_cyclic(|me| Self {
             me: me.clone(),
             targets,
             inner,
             store,
-            artifacts,
+            artifacts: Artifacts::new(run_path),
             queue: work::queue(),
             live: AtomicBool::new(false),
             gates: Mutex::default(),

@@ -36,6 +36,15 @@ pub struct Delete {
     names: Vec<String>,
     #[command(flatten)]
     scope: ScopeFlags,
+    /// Namespace of a release
+    #[arg(
+        long,
+        short,
+        value_name = "NAME",
+        help_heading = "Scope",
+        conflicts_with = "realm"
+    )]
+    namespace: Option<String>,
     /// Cell of a container
     #[arg(long, value_name = "NAME", help_heading = "Scope")]
     cell: Option<String>,
@@ -64,7 +73,8 @@ pub struct Delete {
 
 impl Delete {
     /// Deletes and prints what became of each object.
-    pub async fn run(self, context: &Context) -> Outcome {
+    pub async fn run(mut self, context: &Context) -> Outcome {
+        self.scope.realm = self.namespace.take().or(self.scope.realm);
         let Some(kind) = self.kind else {
             return self.delete_files(context).await;
         };

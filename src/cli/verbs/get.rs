@@ -14,13 +14,15 @@ use crate::cli::scope::ScopeFlags;
 #[derive(Debug, Args)]
 #[command(
     arg_required_else_help = true,
-    after_help = "Kinds: realm (r), space (sp), stack (st), cell (ce), container (co), image (img), and their plurals.
+    after_help = "Kinds: realm (r), space (sp), stack (st), cell (ce), container (co), image (img),
+recipe (rc), preparation (prep), serving (sv), menu, pantry, template, kitchen, and their plurals.
 
 Examples:
   kuke get cells
   kuke get cell web -o yaml
   kuke get cells -l app=shop,tier!=db -o wide
-  kuke get containers --cell web"
+  kuke get containers --cell web
+  kuke get preps -n shop -o wide"
 )]
 pub struct Get {
     /// Kind
@@ -31,11 +33,20 @@ pub struct Get {
     name: Option<String>,
     #[command(flatten)]
     scope: ScopeFlags,
+    /// Namespace of a release
+    #[arg(
+        long,
+        short,
+        value_name = "NAME",
+        help_heading = "Scope",
+        conflicts_with = "realm"
+    )]
+    namespace: Option<String>,
     /// Cell of a container
     #[arg(long, value_name = "NAME", help_heading = "Scope")]
     cell: Option<String>,
     /// Everywhere, whatever scope the environment sets
-    #[arg(long, short = 'A', help_heading = "Scope", conflicts_with_all = ["realm", "space", "stack", "cell"])]
+    #[arg(long, short = 'A', help_heading = "Scope", conflicts_with_all = ["realm", "namespace", "space", "stack", "cell"])]
     all: bool,
     /// Labels: k=v, k!=v, k, !k; a comma means and
     #[arg(long, short = 'l', value_name = "SELECTOR")]
@@ -54,6 +65,7 @@ impl Get {
         self.scope = self
             .scope
             .or_env("get", self.kind.singular(), |name| std::env::var(name).ok());
+        self.scope.realm = self.namespace.take().or(self.scope.realm);
         if self.name.is_some() && self.selector.is_some() {
             return Err(usage("--selector cannot be combined with a resource name").into());
         }
