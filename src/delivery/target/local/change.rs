@@ -80,9 +80,15 @@ async fn next(events: &mut EventStream) -> Result<Option<v1::ResourceResult>> {
 /// let go instead. Returns what could not be removed.
 pub(super) async fn remove(kukeon: &dyn Kukeon, owner: &Owner, keys: &[Key]) -> Vec<Problem> {
     let mut problems = Vec::new();
+    let mut left: Vec<&Key> = Vec::new();
     for key in keys {
+        // What lives in it will be tried again, and it after that.
+        if left.iter().any(|below| key.holds(below)) {
+            continue;
+        }
         if let Err(error) = remove_one(kukeon, owner, key).await {
             problems.push(failed(key, error));
+            left.push(key);
         }
     }
     problems

@@ -120,6 +120,11 @@ impl Key {
         }
     }
 
+    /// Whether something lives in it, or is it.
+    pub fn holds(&self, other: &Key) -> bool {
+        other.at().names().starts_with(&self.at().names())
+    }
+
     /// How deep it lies: what others live in has the smaller number.
     pub fn depth(&self) -> usize {
         match self {

@@ -5,6 +5,8 @@
 //! the two is pure.
 
 mod change;
+#[cfg(test)]
+mod fake;
 mod health;
 mod images;
 mod key;

@@ -64,6 +64,16 @@ pub(super) fn read(activation: &Activation, owner: &Owner) -> Result<Vec<Wanted>
             let message = format!("{key} is outside of the realm {realm} of its target");
             return Err(Error::new(Reason::ManifestInvalid, message));
         }
+        if let AnyObject::Realm(realm) = &object
+            && realm
+                .spec
+                .credentials
+                .iter()
+                .any(|c| !c.password.is_empty())
+        {
+            let message = format!("{key} holds a password, which an artifact must not");
+            return Err(Error::new(Reason::ManifestInvalid, message));
+        }
         let text = document(&object).map_err(unwritable)?;
         out.push(Wanted {
             hash: Digest::sha256(text.as_bytes()).to_string(),
