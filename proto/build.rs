@@ -23,6 +23,9 @@ const PRINTED: &[&str] = &[
     "HistoryResponse",
     "DiffResponse",
     "ManifestResponse",
+    "ConnectClusterResponse",
+    "ListClustersResponse",
+    "ClusterStatus",
 ];
 
 /// Packages whose messages people write.
@@ -58,6 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.skip_debug([
         ".kukeon.v1beta1.RegistryCredential",
         ".kukeon.delivery.v1alpha1.PantrySpec",
+        ".kukeon.v1.ConnectClusterRequest",
     ]);
     for file in &set.file {
         for message in &file.message_type {

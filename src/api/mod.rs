@@ -39,6 +39,17 @@ impl std::fmt::Debug for v1beta1::RegistryCredential {
     }
 }
 
+/// Hides the logins.
+impl std::fmt::Debug for v1::ConnectClusterRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConnectClusterRequest")
+            .field("name", &self.name)
+            .field("namespace", &self.namespace)
+            .field("registry_url", &self.registry_url)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Whether a value is its type's default; unset fields are not written.
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

@@ -92,6 +92,9 @@ pub enum Verb {
     Convert(verbs::convert::Convert),
     /// Work with Recipes
     Recipe(verbs::recipe::Recipe),
+    /// Link clusters with Argo CD
+    #[command(name = "argocd")]
+    ArgoCd(Box<verbs::argocd::ArgoCd>),
     /// Check daemon, host and state
     Status(verbs::status::Status),
     /// Show the versions of client, daemon and containerd
@@ -180,6 +183,10 @@ impl Verb {
                 (name, true) => Shape::changes(name),
                 (name, false) => Shape::looks(name),
             },
+            Verb::ArgoCd(argocd) => match argocd.shape() {
+                (name, true) => Shape::changes(name),
+                (name, false) => Shape::looks(name),
+            },
             Verb::Status(_) => in_process(Shape::looks("status")),
             Verb::Version(_) => Shape::looks("version"),
             Verb::Daemon(_) => Shape::looks("daemon"),
@@ -215,6 +222,7 @@ impl Verb {
             Verb::Prep(verb) => verb.run(context).await,
             Verb::Menu(verb) => verb.run(context).await,
             Verb::Recipe(verb) => verb.run(context).await,
+            Verb::ArgoCd(verb) => verb.run(context).await,
             Verb::Status(verb) => verb.run(context).await,
             Verb::Version(verb) => verb.run(context).await,
             Verb::Daemon(verb) => verb.run(context).await,

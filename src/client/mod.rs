@@ -96,6 +96,20 @@ pub trait Kukeon: Send + Sync + 'static {
     async fn wait_for(&self, _request: v1::WaitForRequest) -> Result<v1::ResourceResult> {
         Err(no_releases())
     }
+    /// Connects a cluster with Argo CD.
+    async fn connect_cluster(
+        &self,
+        _request: v1::ConnectClusterRequest,
+    ) -> Result<v1::ConnectClusterResponse> {
+        Err(no_releases())
+    }
+    /// Connected clusters, and whether they can be reached.
+    async fn list_clusters(
+        &self,
+        _request: v1::ListClustersRequest,
+    ) -> Result<v1::ListClustersResponse> {
+        Err(no_releases())
+    }
     /// Waits until cancelled work has reached a consistent state. In-process
     /// callers do so before they end; a daemon lives on anyway.
     async fn settle(&self) {}

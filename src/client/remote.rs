@@ -318,6 +318,24 @@ impl Kukeon for Remote {
         self.unary(request, None, async |mut c, r| c.list_tags(r).await)
             .await
     }
+    async fn connect_cluster(
+        &self,
+        request: v1::ConnectClusterRequest,
+    ) -> Result<v1::ConnectClusterResponse> {
+        self.unary(request, Some(LONG), async |mut c, r| {
+            c.connect_cluster(r).await
+        })
+        .await
+    }
+    async fn list_clusters(
+        &self,
+        request: v1::ListClustersRequest,
+    ) -> Result<v1::ListClustersResponse> {
+        self.unary(request, Some(LONG), async |mut c, r| {
+            c.list_clusters(r).await
+        })
+        .await
+    }
     async fn list_images(&self, request: v1::ListImagesRequest) -> Result<v1::ListImagesResponse> {
         self.unary(request, Some(SHORT), async |mut c, r| {
             c.list_images(r).await

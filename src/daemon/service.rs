@@ -261,6 +261,23 @@ impl kukeon_server::Kukeon for Service {
         .await
     }
 
+    async fn connect_cluster(
+        &self,
+        request: Request<v1::ConnectClusterRequest>,
+    ) -> Answer<v1::ConnectClusterResponse> {
+        let what = |m: &v1::ConnectClusterRequest| format!("cluster {}", m.name);
+        let (message, inner) = self.changes("connect", request, what)?;
+        unary(inner.connect_cluster(message)).await
+    }
+
+    async fn list_clusters(
+        &self,
+        request: Request<v1::ListClustersRequest>,
+    ) -> Answer<v1::ListClustersResponse> {
+        let (message, inner) = self.looks(request)?;
+        unary(inner.list_clusters(message)).await
+    }
+
     async fn list_tags(
         &self,
         request: Request<v1::ListTagsRequest>,

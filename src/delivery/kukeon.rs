@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 use super::Delivery;
+use super::target::links;
 use crate::api::{Result, v1};
 use crate::client::{EventStream, Kukeon};
 
@@ -124,6 +125,22 @@ impl Kukeon for Delivery {
 
     async fn wait_for(&self, request: v1::WaitForRequest) -> Result<v1::ResourceResult> {
         self.wait_until(&request).await
+    }
+
+    async fn connect_cluster(
+        &self,
+        request: v1::ConnectClusterRequest,
+    ) -> Result<v1::ConnectClusterResponse> {
+        let kitchen = self.kitchen()?;
+        let registry = kitchen.map(|k| k.spec.registry_url).unwrap_or_default();
+        links::connect(self.targets.clusters(), request, &registry).await
+    }
+
+    async fn list_clusters(
+        &self,
+        request: v1::ListClustersRequest,
+    ) -> Result<v1::ListClustersResponse> {
+        links::list(self.targets.clusters(), request).await
     }
 
     async fn settle(&self) {

@@ -1,6 +1,7 @@
 //! The verbs, one file a group.
 
 pub mod apply;
+pub mod argocd;
 pub mod completion;
 pub mod convert;
 pub mod daemon;

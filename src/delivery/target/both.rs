@@ -19,6 +19,7 @@ use crate::model::delivery::{Resource, TargetType};
 pub struct Targets {
     local: Box<dyn Target>,
     argocd: Box<dyn Target>,
+    clusters: Clusters,
 }
 
 impl Targets {
@@ -30,8 +31,14 @@ impl Targets {
         let clusters = Clusters::open(run_path)?;
         Ok(Self {
             local: Box::new(Local::new(kukeon)),
-            argocd: Box::new(ArgoCd::new(clusters)),
+            argocd: Box::new(ArgoCd::new(clusters.clone())),
+            clusters,
         })
+    }
+
+    /// The connections to clusters.
+    pub fn clusters(&self) -> &Clusters {
+        &self.clusters
     }
 
     fn of(&self, activation: &Activation) -> &dyn Target {

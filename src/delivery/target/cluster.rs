@@ -276,3 +276,7 @@ impl Target for ArgoCd {
         Ok(left)
     }
 }
+
+#[cfg(test)]
+#[path = "cluster_tests.rs"]
+mod tests;

@@ -11,6 +11,7 @@ mod both;
 mod cluster;
 pub mod clusters;
 mod error;
+pub mod links;
 mod local;
 
 use std::time::Duration;

@@ -1,0 +1,430 @@
+//! The target `argocd` against an API server in memory: what is sent, and what
+//! follows from the answers. The schema and the semantics of server-side apply
+//! are the business of the tests against a real one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Json, Response};
+use serde_json::{Value, json};
+
+use super::super::clusters::Clusters;
+use super::super::{Action, Activation, Gate, Health, Reason, Target, Withdrawal, links};
+use super::ArgoCd;
+use crate::api::v1;
+use crate::model::delivery::{self, Artifact, DeletionPolicy, Resource, TargetType};
+
+const APPS: &str = "/apis/argoproj.io/v1alpha1/namespaces/argocd/applications";
+
+/// An API server.
+#[derive(Clone, Default)]
+struct Server(Arc<Mutex<Inside>>);
+
+#[derive(Default)]
+struct Inside {
+    /// Whether Argo CD is installed.
+    argocd: bool,
+    /// Objects by path.
+    objects: BTreeMap<String, Value>,
+    /// Patches: path with query, and body.
+    patches: Vec<(String, Value)>,
+    version: u64,
+}
+
+async fn answer(State(server): State<Server>, method: Method, uri: Uri, body: Bytes) -> Response {
+    let mut inside = server.0.lock().unwrap();
+    let path = uri.path().to_owned();
+    let dry = uri.query().is_some_and(|q| q.contains("dryRun=All"));
+    let missing = || {
+        let body = json!({ "kind": "Status", "status": "Failure", "code": 404, "message": "no", "reason": "NotFound" });
+        (StatusCode::NOT_FOUND, Json(body)).into_response()
+    };
+    match (method, path.as_str()) {
+        (_, "/version") => {
+            Json(json!({ "major": "1", "minor": "36", "gitVersion": "v1.36.0", "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": "" })).into_response()
+        }
+        (_, "/apis/argoproj.io/v1alpha1") if inside.argocd => Json(json!({
+            "kind": "APIResourceList", "groupVersion": "argoproj.io/v1alpha1", "resources": [{
+                "name": "applications", "singularName": "application", "namespaced": true,
+                "kind": "Application", "verbs": ["get"] }],
+        }))
+        .into_response(),
+        (Method::GET, path) => match inside.objects.get(path) {
+            Some(object) => Json(object.clone()).into_response(),
+            None => missing(),
+        },
+        (Method::PATCH, path) => {
+            let sent: Value = serde_json::from_slice(&body).unwrap();
+            inside.patches.push((uri.to_string(), sent.clone()));
+            let old = inside.objects.get(path).cloned();
+            let mut new = match &old {
+                // A merge patch of finalizers is the only one that is sent.
+                Some(old) if sent.get("spec").is_none() && sent.get("data").is_none() => {
+                    let mut new = old.clone();
+                    new["metadata"]["finalizers"] = sent["metadata"]["finalizers"].clone();
+                    new
+                }
+                Some(old) => {
+                    let mut new = sent;
+                    new["status"] = old["status"].clone();
+                    new
+                }
+                None => sent,
+            };
+            let plain = |object: &Value| {
+                let mut object = object.clone();
+                let meta = object["metadata"].as_object_mut().unwrap();
+                meta.remove("resourceVersion");
+                meta.remove("uid");
+                object
+            };
+            let same = old.as_ref().is_some_and(|old| plain(old) == plain(&new));
+            if same && let Some(old) = &old {
+                new = old.clone();
+            } else {
+                inside.version += 1;
+                new["metadata"]["resourceVersion"] = inside.version.to_string().into();
+                new["metadata"]["uid"] = "1".into();
+            }
+            if !dry {
+                inside.objects.insert(path.to_owned(), new.clone());
+            }
+            Json(new).into_response()
+        }
+        (Method::DELETE, path) => {
+            let Some(object) = inside.objects.get_mut(path) else {
+                return missing();
+            };
+            let held = object["metadata"]["finalizers"].as_array();
+            if held.is_some_and(|f| !f.is_empty()) {
+                object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+                return Json(object.clone()).into_response();
+            }
+            let gone = inside.objects.remove(path);
+            Json(gone).into_response()
+        }
+        _ => missing(),
+    }
+}
+
+impl Server {
+    /// Serves on the loopback interface; gives a kubeconfig.
+    async fn start(&self) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(answer).with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+             clusters: [{{name: c, cluster: {{server: 'http://{address}'}}}}]\n\
+             contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
+             users: [{{name: u, user: {{token: t}}}}]\n"
+        )
+    }
+
+    fn set(&self, change: impl FnOnce(&mut Inside)) {
+        change(&mut self.0.lock().unwrap());
+    }
+
+    fn application(&self, name: &str) -> Option<Value> {
+        let inside = self.0.lock().unwrap();
+        inside.objects.get(&format!("{APPS}/{name}")).cloned()
+    }
+
+    fn edit(&self, name: &str, edit: impl FnOnce(&mut Value)) {
+        self.set(|s| edit(s.objects.get_mut(&format!("{APPS}/{name}")).unwrap()));
+    }
+}
+
+fn digest() -> String {
+    format!("sha256:{}", "ab".repeat(32))
+}
+
+fn activation(inventory: Vec<Resource>) -> Activation {
+    Activation {
+        namespace: "shop".parse().unwrap(),
+        recipe: "web".parse().unwrap(),
+        preparation: "web-abababababab".parse().unwrap(),
+        artifact: Artifact {
+            oci_ref: format!("oci://local/preparations/shop/web@{}", digest()),
+            digest: digest(),
+            size: 1,
+        },
+        manifest: Vec::new(),
+        commit_message: "first".into(),
+        target: delivery::Target {
+            kind: TargetType::ArgoCd,
+            ..Default::default()
+        },
+        allow_empty: false,
+        registry_url: "https://10.0.0.1:5050".into(),
+        inventory,
+        defer_prune: false,
+    }
+}
+
+fn withdrawal(inventory: &[Resource], policy: DeletionPolicy) -> Withdrawal {
+    Withdrawal {
+        namespace: "shop".parse().unwrap(),
+        recipe: "web".parse().unwrap(),
+        policy,
+        inventory: inventory.to_vec(),
+    }
+}
+
+/// A connected cluster.
+async fn connected() -> (Server, ArgoCd, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let clusters = Clusters::open(dir.path()).unwrap();
+    let server = Server::default();
+    server.set(|s| s.argocd = true);
+    let request = v1::ConnectClusterRequest {
+        kubeconfig: server.start().await,
+        ..Default::default()
+    };
+    links::connect(&clusters, request, "").await.unwrap();
+    (server, ArgoCd::new(clusters), dir)
+}
+
+#[tokio::test]
+async fn without_argocd_nothing_is_kept_and_the_reason_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let clusters = Clusters::open(dir.path()).unwrap();
+    let target = ArgoCd::new(clusters.clone());
+    let wanted = activation(Vec::new());
+    let error = target.apply(&wanted).await.unwrap_err();
+    assert_eq!(error.reason.as_str(), "ArgoCDUnavailable");
+    assert!(error.message.contains("kuke argocd connect"), "{error}");
+
+    let server = Server::default();
+    let request = v1::ConnectClusterRequest {
+        kubeconfig: server.start().await,
+        registry_username: "robot".into(),
+        registry_password: "s3cret".into(),
+        ..Default::default()
+    };
+    let registry = "https://10.0.0.1:5050";
+    let refused = links::connect(&clusters, request.clone(), registry).await;
+    assert_eq!(refused.unwrap_err().reason, "ArgoCDUnavailable");
+    assert!(clusters.names().unwrap().is_empty());
+
+    server.set(|s| s.argocd = true);
+    let made = links::connect(&clusters, request, registry).await.unwrap();
+    assert_eq!(made.registry, "oci://10.0.0.1:5050");
+    assert_eq!(made.secret, "argocd/kukeon-registry");
+    target.apply(&wanted).await.unwrap();
+
+    // It goes away: that is told again, and nothing else breaks.
+    server.set(|s| s.argocd = false);
+    for error in [
+        target.plan(&wanted).await.unwrap_err(),
+        target.apply(&wanted).await.unwrap_err(),
+        target.observe(&wanted).await.unwrap_err(),
+        target.prune(&wanted).await.unwrap_err(),
+    ] {
+        assert_eq!(error.reason, Reason::ArgoCdUnavailable, "{error}");
+        assert!(!error.is_terminal());
+    }
+    let all = links::list(&clusters, Default::default()).await.unwrap();
+    assert!(!all.clusters[0].ready);
+    let told = all.clusters[0].error.clone().unwrap();
+    assert_eq!(told.reason, "ArgoCDUnavailable");
+}
+
+#[tokio::test]
+async fn one_application_with_exactly_these_fields() {
+    let (server, target, _dir) = connected().await;
+    let wanted = activation(Vec::new());
+    let plan = target.plan(&wanted).await.unwrap();
+    assert_eq!(plan.objects[0].action, Action::Create);
+    assert!(
+        server.application("web").is_none(),
+        "a plan changes nothing"
+    );
+
+    let applied = target.apply(&wanted).await.unwrap();
+    let entry = Resource {
+        api_version: "argoproj.io/v1alpha1".into(),
+        kind: "Application".into(),
+        cluster: "default".into(),
+        namespace: "argocd".into(),
+        name: "web".into(),
+        hash: digest(),
+        ..Default::default()
+    };
+    assert_eq!(applied.inventory, [entry]);
+    assert_eq!(plan.inventory(), applied.inventory);
+    let (place, sent) = server.0.lock().unwrap().patches.last().cloned().unwrap();
+    assert!(place.contains("fieldManager=kukeon"), "{place}");
+    assert!(!place.contains("force=true"), "{place}");
+    assert_eq!(
+        sent,
+        json!({
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "Application",
+            "metadata": {
+                "name": "web",
+                "namespace": "argocd",
+                "labels": {
+                    "delivery.kokumi.dev/recipe": "web",
+                    "delivery.kokumi.dev/serving": "web",
+                },
+                "annotations": {
+                    "delivery.kokumi.dev/allowed-order": "shop/web",
+                    "delivery.kokumi.dev/preparation": "web-abababababab",
+                    "delivery.kokumi.dev/commit-message": "first",
+                },
+                "finalizers": ["resources-finalizer.argocd.argoproj.io"],
+            },
+            "spec": {
+                "project": "default",
+                "source": {
+                    "repoURL": "oci://10.0.0.1:5050/preparations/shop/web",
+                    "targetRevision": digest(),
+                    "path": ".",
+                },
+                "destination": { "server": "https://kubernetes.default.svc", "namespace": "shop" },
+                "syncPolicy": {
+                    "automated": { "prune": true, "selfHeal": true },
+                    "syncOptions": ["ServerSideApply=true"],
+                },
+            },
+        })
+    );
+    let again = target.apply(&wanted).await.unwrap();
+    assert_eq!(again.objects[0].action, Action::Unchanged);
+    assert!(target.plan(&wanted).await.unwrap().is_empty());
+
+    let mut run = activation(applied.inventory);
+    run.defer_prune = true;
+    let plan = target.plan(&run).await.unwrap();
+    assert_eq!(
+        plan.objects[0].changes,
+        ["spec.syncPolicy.automated.prune: is true, want false"]
+    );
+    target.apply(&run).await.unwrap();
+    assert_eq!(target.prune(&run).await.unwrap(), run.inventory);
+    let prunes = |server: &Server| {
+        let live = server.application("web").unwrap();
+        live["spec"]["syncPolicy"]["automated"]["prune"].clone()
+    };
+    assert_eq!(prunes(&server), false);
+    run.defer_prune = false;
+    assert_eq!(target.prune(&run).await.unwrap(), run.inventory);
+    assert_eq!(prunes(&server), true);
+}
+
+#[tokio::test]
+async fn health_is_that_of_the_wanted_digest() {
+    let (server, target, _dir) = connected().await;
+    let wanted = activation(Vec::new());
+    let seen = target.observe(&wanted).await.unwrap();
+    assert!(!seen.synced && seen.drift[0].ends_with("it is not there"));
+    target.apply(&wanted).await.unwrap();
+    let seen = target.observe(&wanted).await.unwrap();
+    assert!(matches!(seen.health, Health::Waiting(_)), "{seen:?}");
+    let status = |revision: &str, health: &str, phase: &str| {
+        json!({
+            "sync": { "status": "Synced", "revision": revision },
+            "health": { "status": health },
+            "operationState": { "phase": phase, "message": "boom", "syncResult": { "revision": revision } },
+        })
+    };
+    for (revision, health, phase, part) in [
+        ("sha256:old", "Healthy", "Succeeded", "Waiting"),
+        (&digest(), "Progressing", "Succeeded", "Waiting"),
+        (&digest(), "Degraded", "Succeeded", "Waiting"),
+        (&digest(), "Healthy", "Failed", "Failed(DeploymentFailed"),
+        (&digest(), "Healthy", "Succeeded", "Ready"),
+    ] {
+        server.edit("web", |o| o["status"] = status(revision, health, phase));
+        let seen = target.observe(&wanted).await.unwrap();
+        let told = format!("{:?}", seen.health);
+        assert!(
+            told.starts_with(part),
+            "{revision} {health} {phase}: {told}"
+        );
+    }
+    server.edit("web", |o| o["spec"]["project"] = "theirs".into());
+    let seen = target.observe(&wanted).await.unwrap();
+    assert!(!seen.synced);
+    assert!(seen.drift[0].ends_with("project: is \"theirs\", want \"default\""));
+    assert_eq!(Gate::of(&wanted.target).timeout.as_secs(), 300);
+}
+
+#[tokio::test]
+async fn somebody_elses_application_is_left_alone() {
+    let (server, target, _dir) = connected().await;
+    let wanted = activation(Vec::new());
+    let inventory = target.apply(&wanted).await.unwrap().inventory;
+    let owner = "delivery.kokumi.dev/allowed-order";
+    server.edit("web", |o| {
+        o["metadata"]["annotations"][owner] = "mall/web".into()
+    });
+    let before = server.application("web");
+    for error in [
+        target.plan(&wanted).await.unwrap_err(),
+        target.apply(&wanted).await.unwrap_err(),
+        target.observe(&wanted).await.unwrap_err(),
+    ] {
+        assert_eq!(error.reason, Reason::OptInRequired, "{error}");
+        assert!(error.is_terminal() && error.message.contains("mall/web"));
+    }
+    // It was handed over, so it is not part of a withdrawal any more.
+    let withdrawal = withdrawal(&inventory, DeletionPolicy::Delete);
+    assert!(target.withdraw(&withdrawal).await.unwrap().is_empty());
+    assert_eq!(server.application("web"), before);
+}
+
+#[tokio::test]
+async fn withdrawing_waits_for_argocd_or_leaves_the_workload() {
+    let (server, target, _dir) = connected().await;
+    let wanted = activation(Vec::new());
+    let inventory = target.apply(&wanted).await.unwrap().inventory;
+    let delete = withdrawal(&inventory, DeletionPolicy::Delete);
+    assert_eq!(target.withdraw(&delete).await.unwrap(), inventory);
+    let live = server.application("web").unwrap();
+    assert!(live["metadata"]["deletionTimestamp"].is_string());
+    // Argo CD has removed the workload.
+    server.set(|s| s.objects.clear());
+    assert!(target.withdraw(&delete).await.unwrap().is_empty());
+
+    target.apply(&wanted).await.unwrap();
+    let orphan = withdrawal(&inventory, DeletionPolicy::Orphan);
+    assert!(target.withdraw(&orphan).await.unwrap().is_empty());
+    assert!(server.application("web").is_none());
+}
+
+#[tokio::test]
+async fn a_renamed_application_does_not_take_the_workload_along() {
+    let (server, target, _dir) = connected().await;
+    let mut wanted = activation(Vec::new());
+    wanted.inventory = target.apply(&wanted).await.unwrap().inventory;
+    wanted.target.argocd.application_name = Some("site".into());
+    let plan = target.plan(&wanted).await.unwrap();
+    assert_eq!(plan.objects[1].action, Action::Prune);
+    let applied = target.apply(&wanted).await.unwrap();
+    assert_eq!(applied.awaiting.len(), 1);
+    wanted.inventory = applied.inventory;
+    let left = target.prune(&wanted).await.unwrap();
+    assert_eq!(left.len(), 1);
+    // Gone at once: without its finalizer, Argo CD leaves the workload alone.
+    assert!(server.application("web").is_none());
+    assert!(server.application("site").is_some());
+}
+
+#[tokio::test]
+async fn a_registry_that_no_cluster_can_reach() {
+    let (_server, target, _dir) = connected().await;
+    let mut wanted = activation(Vec::new());
+    wanted.registry_url = String::new();
+    let error = target.plan(&wanted).await.unwrap_err();
+    assert_eq!(error.reason, Reason::DeploymentFailed);
+    assert!(error.is_terminal() && error.hint.contains("registryURL"));
+    wanted.artifact.oci_ref = format!("oci://reg.example/web@{}", digest());
+    target.plan(&wanted).await.unwrap();
+}
