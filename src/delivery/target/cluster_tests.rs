@@ -70,7 +70,9 @@ async fn answer(State(server): State<Server>, method: Method, uri: Uri, body: By
                 }
                 Some(old) => {
                     let mut new = sent;
-                    new["status"] = old["status"].clone();
+                    if let Some(status) = old.get("status") {
+                        new["status"] = status.clone();
+                    }
                     new
                 }
                 None => sent,
