@@ -25,6 +25,7 @@ mod manifest;
 mod menus;
 mod output;
 mod registry;
+mod render;
 mod runner;
 mod upkeep;
 mod world;
@@ -39,6 +40,7 @@ fn main() -> std::process::ExitCode {
         images::CASES,
         bad_input::CASES,
         interrupt::CASES,
+        render::CASES,
         cleanup::CASES,
         convert::CASES,
         delivery::CASES,

@@ -1,7 +1,5 @@
 //! `kuke recipe`.
 
-use std::path::{Path, PathBuf};
-
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -93,11 +91,8 @@ impl Render {
     async fn run(self, context: &Context) -> Outcome {
         let mut seen = 0;
         for file in manifest::read_all(&self.file)? {
-            let path = Path::new(&file.source);
-            let here = std::env::current_dir().map_err(Failure::from)?;
-            let dir: PathBuf = here.join(path.parent().unwrap_or(Path::new("")));
             for recipe in recipes(&file.source, &file.text)? {
-                let rendered = offline::render(&recipe, &dir).await.map_err(|failure| {
+                let rendered = offline::render(&recipe).await.map_err(|failure| {
                     Error::from(failure.about(format!("recipe {:?}", recipe.meta.name.as_str())))
                 })?;
                 self.print(&context.out, &recipe, &rendered)?;
@@ -126,7 +121,7 @@ impl Render {
             return out.structured(self.output, &printed);
         }
         let summary = format!(
-            "recipe \"{name}\": {} documents\nconfig hash {hash}\ndigest {digest}",
+            "recipe \"{name}\": documents: {}\nconfig hash {hash}\ndigest {digest}",
             rendered.resources.len()
         );
         match self.check {

@@ -1,6 +1,6 @@
 //! Rendering a Recipe as it stands in a file: no daemon, no store, no logins.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use crate::delivery::failure::{Failure, Reason, Result};
 use crate::delivery::source::oci::Repository;
@@ -10,12 +10,11 @@ use crate::registry::client::Access;
 
 use super::{Inputs, Plan, Rendered, run};
 
-/// Renders a Recipe. A relative `source.path` counts from `dir`, the Recipe's
-/// own directory.
+/// Renders a Recipe.
 ///
 /// Refused: what only the daemon knows (templates, Pantries, the embedded
 /// registry).
-pub async fn render(recipe: &Recipe, dir: &Path) -> Result<Rendered> {
+pub async fn render(recipe: &Recipe) -> Result<Rendered> {
     let spec = &recipe.spec;
     let daemon = |what: &str| {
         Failure::new(
@@ -29,7 +28,7 @@ pub async fn render(recipe: &Recipe, dir: &Path) -> Result<Rendered> {
         _ => return Err(daemon("a RecipeTemplate")),
     };
     let (kind, content) = match &source.from {
-        SourceFrom::Path(path) => (SourceKind::Path, read(dir, path)?),
+        SourceFrom::Path(path) => (SourceKind::Path, read(Path::new(path))?),
         SourceFrom::Oci(at) if at.is_local() => return Err(daemon("the embedded registry")),
         SourceFrom::Pantry(_) => return Err(daemon("a Pantry")),
         SourceFrom::Oci(at) => {
@@ -70,26 +69,10 @@ pub async fn render(recipe: &Recipe, dir: &Path) -> Result<Rendered> {
 
 /// Reads files of whoever calls: they may read what they name, but links must
 /// not lead out of it.
-fn read(dir: &Path, path: &str) -> Result<Content> {
-    let path = normal(&dir.join(path));
+fn read(path: &Path) -> Result<Content> {
     let root = match path.is_dir() {
-        true => path.clone(),
+        true => path.to_path_buf(),
         false => path.parent().unwrap_or(Path::new("/")).to_path_buf(),
     };
-    Ok(Content::of_tree(local::read(&[root], &path)?))
-}
-
-/// A path without `.` and `..`.
-fn normal(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                out.pop();
-            }
-            part => out.push(part),
-        }
-    }
-    out
+    Ok(Content::of_tree(local::read(&[root], path)?))
 }

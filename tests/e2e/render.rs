@@ -1,0 +1,326 @@
+//! `kuke recipe render`, with the real helm, kustomize and another YAML reader.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::command::{Done, Running, system};
+use crate::runner::{Case, Skip, Verdict};
+
+pub const CASES: &[&[Case]] = &[crate::cases![
+    render_is_the_same_again,
+    render_charts,
+    render_charts_that_differ,
+    render_kustomize,
+    render_reads_the_same_elsewhere,
+    render_failures_have_reasons,
+]];
+
+/// Files of a case, below a directory that goes with it.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        Self(dir)
+    }
+
+    /// A Recipe for a cluster, with the rest of its spec.
+    fn recipe(&self, source: &str, rest: &str) -> String {
+        let text = format!(
+            "apiVersion: delivery.kokumi.dev/v1alpha1\nkind: Recipe\nmetadata: {{name: web}}\nspec:\n  source: {{path: {}}}\n  target: {{type: argocd}}\n{rest}",
+            self.0.path().join(source).display()
+        );
+        let path = self.0.path().join("recipe.yaml");
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+}
+
+fn render(recipe: &str, more: &[&str]) -> Done {
+    let kuke = &crate::world::world().kuke;
+    let mut command = Command::new(kuke);
+    command.args(["recipe", "render", "-f", recipe]).args(more);
+    command.env("HOME", Path::new(recipe).parent().unwrap());
+    Running::start(command, "kuke recipe render".to_owned(), None).wait(Duration::from_secs(60))
+}
+
+fn installed(program: &str) -> Result<(), Skip> {
+    match system("sh", &["-c", &format!("command -v {program}")]).code {
+        0 => Ok(()),
+        _ => Err(Skip(format!("{program} is not installed"))),
+    }
+}
+
+const CHART: &str = "apiVersion: v2\nname: demo\nversion: 0.1.0\n";
+const SERVICE: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: \"{{ .Release.Name }}\", namespace: \"{{ .Release.Namespace }}\"}
+spec: {ports: [{port: {{ .Values.port }}}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: t, annotations: {helm.sh/hook: test}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: unused}
+data: {x: \"{{ if false }}{{ now }}{{ end }}{{ .Capabilities.KubeVersion.Version }}\"}
+";
+
+fn render_is_the_same_again() -> Verdict {
+    let manifest = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\ndata: {x: yes, y: '1'}\n";
+    let files = Files::new(&[("src/manifest.yaml", manifest)]);
+    let patch = "  patches:\n  - {target: {kind: ConfigMap, name: a}, setString: {.data.z: '2'}}\n";
+    let recipe = files.recipe("src", patch);
+    let first = render(&recipe, &["-o", "json"]).ok().json();
+    assert_eq!(
+        first["manifest"],
+        "---\nkind: ConfigMap\napiVersion: v1\nmetadata:\n  name: a\ndata:\n  x: \"yes\"\n  \"y\": \"1\"\n  z: \"2\"\n"
+    );
+    assert_eq!(render(&recipe, &["-o", "json"]).ok().json(), first);
+    // Elsewhere, under another name, with the same inputs.
+    let other = Files::new(&[("elsewhere/manifest.yaml", manifest)]);
+    let recipe = other.recipe("elsewhere", patch);
+    let text = fs::read_to_string(&recipe)
+        .unwrap()
+        .replace("name: web", "name: other");
+    fs::write(&recipe, text).unwrap();
+    let second = render(&recipe, &["-o", "json"]).ok().json();
+    assert_eq!(second["digest"], first["digest"]);
+    assert_eq!(second["configHash"], first["configHash"]);
+    let said = render(&recipe, &["--check"]).ok().out;
+    assert!(said.contains(first["digest"].as_str().unwrap()), "{said}");
+    Ok(())
+}
+
+fn render_charts() -> Verdict {
+    installed("helm")?;
+    let files = Files::new(&[
+        ("chart/Chart.yaml", CHART),
+        ("chart/values.yaml", "port: 80\n"),
+        ("chart/templates/a.yaml", SERVICE),
+    ]);
+    let rest = "  render: {helm: {values: {port: 8080}}}\n  patches:\n  - {target: {kind: Service, name: web}, set: {'.spec.ports[0].name': http}}\n";
+    let done = render(&files.recipe("chart", rest), &[]).ok();
+    for part in [
+        "port: 8080",
+        "name: http",
+        "namespace: default",
+        "x: v1.31.0",
+    ] {
+        assert!(done.out.contains(part), "{part}: {}", done.out);
+    }
+    assert!(!done.out.contains("kind: Pod"), "{}", done.out);
+    render(&files.recipe("chart", ""), &[])
+        .code(2)
+        .says(&["render.helm"]);
+    render(&files.recipe("chart", "  render: {helm: {values: {port: '{{'}}}\n  patches:\n  - {target: {kind: Service, name: none}, set: {a: 1}}\n"), &[])
+        .code(2)
+        .says(&["patches[0]", "no document matches"]);
+    Ok(())
+}
+
+fn render_charts_that_differ() -> Verdict {
+    installed("helm")?;
+    let template = |value: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\ndata: {{x: \"{{{{ {value} }}}}\"}}\n"
+        )
+    };
+    for value in [
+        "randAlphaNum 8",
+        "now | date \\\"2006\\\"",
+        "uuidv4",
+        "now.Unix",
+    ] {
+        let text = template(&value.replace("\\\"", "`"));
+        let files = Files::new(&[
+            ("chart/Chart.yaml", CHART),
+            ("chart/templates/a.yaml", &text),
+        ]);
+        let recipe = files.recipe("chart", "  render: {helm: {}}\n");
+        let done = render(&recipe, &[]);
+        assert!(
+            done.code != 0 && done.out.is_empty(),
+            "{value}: {}",
+            done.show()
+        );
+    }
+    let text = template("now | date `2006-01-02`");
+    let files = Files::new(&[
+        ("chart/Chart.yaml", CHART),
+        ("chart/templates/a.yaml", &text),
+    ]);
+    render(&files.recipe("chart", "  render: {helm: {}}\n"), &[])
+        .code(2)
+        .says(&["differ in ConfigMap \"c\".data.x"]);
+    Ok(())
+}
+
+fn render_kustomize() -> Verdict {
+    if installed("kustomize").is_err() {
+        installed("kubectl")?;
+    }
+    let files = Files::new(&[
+        ("k/base/kustomization.yaml", "resources: [cm.yaml]\n"),
+        (
+            "k/base/cm.yaml",
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {x: \"yes\"}\n",
+        ),
+        (
+            "k/over/kustomization.yaml",
+            "resources: [../base]\nnamePrefix: p-\n",
+        ),
+        (
+            "k/far/kustomization.yaml",
+            "resources: ['https://example.com/x']\n",
+        ),
+    ]);
+    // Built before it is patched: the patch sees the prefixed name.
+    let rest = "  render: {kustomize: {path: over}}\n  patches:\n  - {target: {kind: ConfigMap, name: p-a}, setString: {.data.y: '1'}}\n";
+    let done = render(&files.recipe("k", rest), &[]).ok();
+    assert!(
+        done.out.contains("name: p-a") && done.out.contains("\"y\": \"1\""),
+        "{}",
+        done.out
+    );
+    render(
+        &files.recipe("k", "  render: {kustomize: {path: far}}\n"),
+        &[],
+    )
+    .code(1)
+    .says(&["https://example.com/x", "not fetched"]);
+    render(&files.recipe("k", "  render: {kustomize: {}}\n"), &[])
+        .code(2)
+        .says(&["kustomization.yaml"]);
+    Ok(())
+}
+
+/// A reader of YAML 1.1 finds the values that were written.
+fn render_reads_the_same_elsewhere() -> Verdict {
+    let reader = "import sys, json, yaml; print(json.dumps([d['data'] for d in yaml.safe_load_all(sys.stdin)]))";
+    if system("python3", &["-c", "import yaml"]).code != 0 {
+        return Err(Skip("python3 with yaml is not installed".to_owned()));
+    }
+    let texts = [
+        "yes",
+        "NO",
+        "on",
+        "~",
+        "null",
+        "1",
+        "0x1f",
+        "0o17",
+        "1e3",
+        "1_000",
+        "12:30:45",
+        "1.5",
+        ".5",
+        "2001-01-01",
+        "=",
+        "<<",
+        "-",
+        "- a",
+        "a: b",
+        "a #b",
+        "#",
+        "",
+        " a",
+        "a ",
+        "a\nb",
+        "a\n\nb\n\n",
+        "\ta",
+        "a\tb",
+        "\n",
+        "é",
+        "\u{85}",
+        "\u{2028}",
+        "\u{feff}",
+        "\u{1f600}",
+        "\u{7}",
+        "'",
+        "\"",
+        "\\",
+        "{a}",
+        "[a]",
+        "*a",
+        "&a",
+        "!a",
+        "%a",
+        "@a",
+        "`a",
+        "|",
+        ">",
+        "?",
+        "---",
+        "...",
+        "x\n---\ny\n",
+        "y",
+        "n",
+    ];
+    let data: serde_json::Map<String, serde_json::Value> = texts
+        .iter()
+        .map(|t| ((*t).to_owned(), (*t).into()))
+        .collect();
+    let document = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": data});
+    let files = Files::new(&[("src/manifest.yaml", &document.to_string())]);
+    let done = render(&files.recipe("src", ""), &[]).ok();
+    let mut python = Command::new("python3");
+    python.args(["-c", reader]);
+    let read = Running::start(python, "python3".to_owned(), Some(done.out.clone().into()));
+    let read = read.wait(Duration::from_secs(60)).ok();
+    assert_eq!(read.json(), serde_json::json!([data]), "{}", done.out);
+    Ok(())
+}
+
+fn render_failures_have_reasons() -> Verdict {
+    let good = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+    let cases: [(&str, &str, &str); 6] = [
+        (
+            "apiVersion: v1\nkind: [\n",
+            "",
+            "document 1 at manifest.yaml:",
+        ),
+        (
+            good,
+            "  patches: [{target: {kind: ConfigMap, name: b}, set: {a: 1}}]\n",
+            "no document matches",
+        ),
+        (
+            good,
+            "  patches: [{target: {kind: ConfigMap, name: a}, set: {kind.x: 1}}]\n",
+            "kind.x",
+        ),
+        ("# nothing\n", "", "no documents"),
+        (
+            good,
+            "  edits: [{target: {kind: ConfigMap, name: a}, unset: [data.x]}]\n",
+            "edits[0]",
+        ),
+        (
+            "apiVersion: v1\nkind: Job\nmetadata: {generateName: a}\n",
+            "",
+            "generateName",
+        ),
+    ];
+    for (manifest, rest, part) in cases {
+        let files = Files::new(&[("src/manifest.yaml", manifest)]);
+        let done = render(&files.recipe("src", rest), &[])
+            .code(2)
+            .says(&[part]);
+        assert_eq!(done.out, "", "{}", done.show());
+    }
+    let files = Files::new(&[]);
+    render(&files.recipe("none", ""), &[])
+        .code(3)
+        .says(&["none"]);
+    Ok(())
+}
