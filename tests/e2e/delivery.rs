@@ -237,7 +237,7 @@ fn a_rollback_outlives_a_restart() -> Verdict {
     assert_eq!(environment(&host), "COLOUR=one", "held");
     host.kuke(&["resume", "web", "--wait"]).ok();
     host.kuke(&["wait", "serving/web", "--timeout", "30s"]).ok();
-    crate::command::eventually(LIMIT, "the latest", || environment(&host) == "COLOUR=three");
+    crate::command::eventually(60.0, "the latest", || environment(&host) == "COLOUR=three");
     host.finish();
     Ok(())
 }
@@ -299,7 +299,7 @@ fn an_unhealthy_release_goes_back() -> Verdict {
                   set: {'.spec.containers[id=main].args': ['-c', 'sleep 1; exit 3'], '.spec.containers[id=main].restartPolicy': never}\n";
     host.apply(&recipe("web", &dir, broken)).ok();
     host.kuke(&["promote", "web"]).ok();
-    crate::command::eventually(LIMIT, "a way back", || {
+    crate::command::eventually(60.0, "a way back", || {
         let found = host.get("serving", "web");
         text(&found["spec"]["preparationName"]) == good
             && text(&found["status"]["phase"]) == "Deployed"

@@ -122,7 +122,7 @@ fn render_charts() -> Verdict {
     render(&files.recipe("chart", ""), &[])
         .code(2)
         .says(&["render.helm"]);
-    render(&files.recipe("chart", "  render: {helm: {values: {port: '{{'}}}\n  patches:\n  - {target: {kind: Service, name: none}, set: {a: 1}}\n"), &[])
+    render(&files.recipe("chart", "  render: {helm: {values: {port: 81}}}\n  patches:\n  - {target: {kind: Service, name: none}, set: {a: 1}}\n"), &[])
         .code(2)
         .says(&["patches[0]", "no document matches"]);
     Ok(())

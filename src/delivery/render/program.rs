@@ -139,7 +139,7 @@ impl Program {
                 .env("PATH", "/nonexistent")
                 .env("LC_ALL", "C.UTF-8")
                 .env("TZ", "UTC")
-                .env("KUBECONFIG", "/dev/null")
+                .env("KUBECONFIG", home.join("none"))
                 .env("HELM_CACHE_HOME", home.join("cache"))
                 .env("HELM_CONFIG_HOME", home.join("config"))
                 .env("HELM_DATA_HOME", home.join("data"))
