@@ -128,6 +128,7 @@ impl Delivery {
                 .await;
             }
             ReleaseKind::RecipeTemplate | ReleaseKind::Pantry => {
+                self.look_after(at).await;
                 for at in self.store.release_refs(ReleaseKind::Recipe, namespace)? {
                     self.look_after(&at).await;
                 }

@@ -19,6 +19,7 @@ mod fault;
 mod find;
 mod kukeon;
 pub mod menu;
+mod pantry;
 pub mod patch;
 mod promote;
 mod recipe;

@@ -18,9 +18,9 @@ use super::{Delivery, actor, render, stamp_new};
 use crate::model::Name;
 use crate::model::delivery::{
     ActivationCause, Artifact, ConditionStatus, ConditionType, Destination, GitSource, Menu,
-    Preparation, PreparationPhase, PreparationSource, PreparationSpec, PreparationStatus, Recipe,
-    RecipePhase, ReleaseKind, ReleaseMeta, ReleaseRef, Revision, Serving, SourceFrom, SourceKind,
-    keys,
+    PantrySpec, Preparation, PreparationPhase, PreparationSource, PreparationSpec,
+    PreparationStatus, Recipe, RecipePhase, ReleaseKind, ReleaseMeta, ReleaseRef, Revision,
+    Serving, SourceFrom, SourceKind, keys,
 };
 use crate::registry::client::Access;
 
@@ -442,9 +442,13 @@ impl Delivery {
             cause: ActivationCause::Auto,
             actor: actor::CONTROLLER.to_owned(),
             dry_run: false,
-        })?;
-        if promoted.changed {
-            self.enqueue(&serving_at);
+        });
+        match promoted {
+            Ok(promoted) if promoted.changed => self.enqueue(&serving_at),
+            Ok(_) => {}
+            // Somebody was quicker, and decides now.
+            Err(error) if matches!(&*error.reason, "BeingDeleted" | "ServingLocked") => {}
+            Err(error) => return Err(error.into()),
         }
         Ok(())
     }
@@ -562,7 +566,7 @@ fn text(name: Option<&Name>) -> &str {
 }
 
 /// How a Pantry's repository may be used.
-fn access(pantry: &crate::model::delivery::PantrySpec) -> Access {
+pub(super) fn access(pantry: &PantrySpec) -> Access {
     Access {
         credentials: vec![crate::model::RegistryCredential {
             server: pantry.oci.host.clone(),

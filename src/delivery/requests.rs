@@ -130,7 +130,7 @@ impl Delivery {
             (Action::Unsuspend, ReleaseKind::Recipe | ReleaseKind::Menu) => {
                 self.suspend(&at, false, emit)?;
                 match kind {
-                    ReleaseKind::Recipe => self.tell_recipe(&at, "looked at", emit).await,
+                    ReleaseKind::Recipe => self.tell_recipe(&at, "", emit).await,
                     _ => Ok(()),
                 }
             }
@@ -144,10 +144,8 @@ impl Delivery {
                     kind: ReleaseKind::Recipe,
                     ..at
                 };
-                self.enqueue(&recipe);
-                if !self.is_live() {
-                    let _ = self.settle_object(&recipe).await;
-                }
+                // Whether there is something newer to deploy; a failure is told by it.
+                let _ = self.settle_object(&recipe).await;
                 match request.wait {
                     true => self.follow_serving(&serving, true, emit).await,
                     false => Ok(()),

@@ -50,9 +50,6 @@ impl Delivery {
         }
         let recipe_at = ReleaseRef::new(ReleaseKind::Recipe, &at.namespace, &serving.spec.recipe);
         let recipe: Option<Recipe> = self.read(&recipe_at)?;
-        if recipe.as_ref().is_some_and(|r| r.spec.suspend) && !force {
-            return Ok(Next::Rest);
-        }
         let activation = match self.activation(&serving, recipe.as_ref()).await {
             Ok(activation) => activation,
             Err(fault) => return self.failed(&serving, recipe.as_ref(), &fault),

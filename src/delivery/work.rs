@@ -24,6 +24,16 @@ const WORKERS: usize = 4;
 /// an image.
 const TURN: Duration = Duration::from_secs(300);
 
+/// The same for the loop, whose workers others need as well.
+const SHORT_TURN: Duration = Duration::from_secs(5);
+/// Kinds that have a controller.
+const LOOKED_AT: [ReleaseKind; 4] = [
+    ReleaseKind::Pantry,
+    ReleaseKind::Recipe,
+    ReleaseKind::Serving,
+    ReleaseKind::Menu,
+];
+
 /// What follows from a look at an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
@@ -82,7 +92,7 @@ impl Delivery {
 
     /// Puts every object in the queue.
     fn enqueue_all(&self) {
-        for kind in [ReleaseKind::Recipe, ReleaseKind::Serving, ReleaseKind::Menu] {
+        for kind in LOOKED_AT {
             match self.store.release_refs(kind, None) {
                 Ok(refs) => refs.into_iter().for_each(|at| self.queue.add(at)),
                 Err(error) => tracing::warn!(%error, "the releases cannot be listed"),
@@ -96,7 +106,7 @@ impl Delivery {
     }
 
     async fn work(&self, at: &ReleaseRef) {
-        match self.look(at, false).await {
+        match self.look_within(at, false, SHORT_TURN).await {
             Ok(next) => {
                 self.queue.done(at, true);
                 match next {
@@ -115,11 +125,16 @@ impl Delivery {
 
     /// Brings an object a step further; one caller at a time.
     pub(super) async fn look(&self, at: &ReleaseRef, force: bool) -> Result<Next> {
-        let turn = self.store.lock_release(at, TURN).await;
+        self.look_within(at, force, TURN).await
+    }
+
+    async fn look_within(&self, at: &ReleaseRef, force: bool, turn: Duration) -> Result<Next> {
+        let turn = self.store.lock_release(at, turn).await;
         let _turn = turn.map_err(Error::from)?;
         match at.kind {
             ReleaseKind::Recipe => self.reconcile_recipe(at).await,
             ReleaseKind::Serving => self.reconcile_serving(at, force).await,
+            ReleaseKind::Pantry => self.reconcile_pantry(at).await,
             ReleaseKind::Menu => self.reconcile_menu(at).await,
             _ => Ok(Next::Rest),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::host::{Host, LIMIT, Mode};
+use crate::host::{Host, Mode};
 use crate::manifest::sleeper;
 use crate::runner::{Case, Verdict};
 use crate::{cases, cases_in_both_modes};
