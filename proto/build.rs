@@ -17,6 +17,12 @@ const PRINTED: &[&str] = &[
     "Image",
     "InspectImageResponse",
     "ListTagsResponse",
+    "ListRegistryResponse",
+    "RegistryRepository",
+    "RegistryTag",
+    "VerifyRegistryResponse",
+    "RegistryProblem",
+    "CollectRegistryResponse",
     "PruneImagesResponse",
     "DeleteImageResponse",
     "LogChunk",
@@ -62,6 +68,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         ".kukeon.v1beta1.RegistryCredential",
         ".kukeon.delivery.v1alpha1.PantrySpec",
         ".kukeon.v1.ConnectClusterRequest",
+        ".kukeon.v1.RegistryLoginRequest",
+        ".kukeon.v1.RegistryLoginResponse",
     ]);
     for file in &set.file {
         for message in &file.message_type {

@@ -88,6 +88,8 @@ pub enum Verb {
     /// Work with images
     #[command(alias = "img")]
     Image(verbs::image::Image),
+    /// Work with the registry that kukeond hosts
+    Registry(verbs::registry::Registry),
     /// Translate manifests to and from Kubernetes and compose files
     Convert(verbs::convert::Convert),
     /// Work with Recipes
@@ -167,6 +169,10 @@ impl Verb {
                 (name, true) => Shape::changes(name),
                 (name, false) => Shape::looks(name),
             },
+            Verb::Registry(registry) => match registry.shape() {
+                (name, true) => Shape::changes(name),
+                (name, false) => Shape::looks(name),
+            },
             Verb::Convert(_) => Shape::looks("convert"),
             Verb::Promote(_) => Shape::changes("promote"),
             Verb::Rollback(_) => Shape::changes("rollback"),
@@ -210,6 +216,7 @@ impl Verb {
             Verb::Exec(verb) => verb.run(context).await,
             Verb::Log(verb) => verb.run(context).await,
             Verb::Image(verb) => verb.run(context).await,
+            Verb::Registry(verb) => verb.run(context).await,
             Verb::Convert(verb) => verb.run(context).await,
             Verb::Promote(verb) => verb.run(context).await,
             Verb::Rollback(verb) => verb.run(context).await,

@@ -19,6 +19,7 @@ mod reference;
 mod scope;
 mod signals;
 mod terminal;
+mod upload;
 mod verbs;
 mod workload;
 

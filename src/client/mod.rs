@@ -72,6 +72,48 @@ pub trait Kukeon: Send + Sync + 'static {
         &self,
         input: BoxStream<'static, Result<v1::LoadImageRequest>>,
     ) -> Result<EventStream>;
+    /// Repositories of the registry.
+    async fn list_registry(
+        &self,
+        _request: v1::ListRegistryRequest,
+    ) -> Result<v1::ListRegistryResponse> {
+        Err(no_registry())
+    }
+    /// Makes, changes or removes a login of the registry.
+    async fn registry_login(
+        &self,
+        _request: v1::RegistryLoginRequest,
+    ) -> Result<v1::RegistryLoginResponse> {
+        Err(no_registry())
+    }
+    /// Reads the registry's content again.
+    async fn verify_registry(
+        &self,
+        _request: v1::VerifyRegistryRequest,
+    ) -> Result<v1::VerifyRegistryResponse> {
+        Err(no_registry())
+    }
+    /// Removes what nothing in the registry needs.
+    async fn collect_registry(
+        &self,
+        _request: v1::CollectRegistryRequest,
+    ) -> Result<v1::CollectRegistryResponse> {
+        Err(no_registry())
+    }
+    /// A repository as an archive.
+    async fn export_repository(
+        &self,
+        _request: v1::ExportRepositoryRequest,
+    ) -> Result<BoxStream<'static, Result<v1::ExportRepositoryResponse>>> {
+        Err(no_registry())
+    }
+    /// Reads an archive into a repository.
+    async fn import_repository(
+        &self,
+        _input: BoxStream<'static, Result<v1::ImportRepositoryRequest>>,
+    ) -> Result<v1::ImportRepositoryResponse> {
+        Err(no_registry())
+    }
     /// Activates a Preparation.
     async fn promote(&self, _request: v1::PromoteRequest) -> Result<EventStream> {
         Err(no_releases())
@@ -113,6 +155,15 @@ pub trait Kukeon: Send + Sync + 'static {
     /// Waits until cancelled work has reached a consistent state. In-process
     /// callers do so before they end; a daemon lives on anyway.
     async fn settle(&self) {}
+}
+
+/// What a capability answers that has no registry.
+fn no_registry() -> Error {
+    Error::new(
+        Code::Unsupported,
+        "NoRegistry",
+        "a registry is not offered here",
+    )
 }
 
 /// What a capability answers that does the runtime's part only.

@@ -373,6 +373,60 @@ impl Kukeon for Remote {
         self.stream(request, async |mut c, r| c.pull_image(r).await)
             .await
     }
+    async fn list_registry(
+        &self,
+        request: v1::ListRegistryRequest,
+    ) -> Result<v1::ListRegistryResponse> {
+        self.unary(request, Some(SHORT), async |mut c, r| {
+            c.list_registry(r).await
+        })
+        .await
+    }
+    async fn registry_login(
+        &self,
+        request: v1::RegistryLoginRequest,
+    ) -> Result<v1::RegistryLoginResponse> {
+        self.unary(request, Some(SHORT), async |mut c, r| {
+            c.registry_login(r).await
+        })
+        .await
+    }
+    async fn verify_registry(
+        &self,
+        request: v1::VerifyRegistryRequest,
+    ) -> Result<v1::VerifyRegistryResponse> {
+        self.unary(request, None, async |mut c, r| c.verify_registry(r).await)
+            .await
+    }
+    async fn collect_registry(
+        &self,
+        request: v1::CollectRegistryRequest,
+    ) -> Result<v1::CollectRegistryResponse> {
+        self.unary(request, None, async |mut c, r| c.collect_registry(r).await)
+            .await
+    }
+    async fn export_repository(
+        &self,
+        request: v1::ExportRepositoryRequest,
+    ) -> Result<BoxStream<'static, Result<v1::ExportRepositoryResponse>>> {
+        self.stream(request, async |mut c, r| c.export_repository(r).await)
+            .await
+    }
+    async fn import_repository(
+        &self,
+        input: BoxStream<'static, Result<v1::ImportRepositoryRequest>>,
+    ) -> Result<v1::ImportRepositoryResponse> {
+        let (input, mut failure) = forward(input);
+        let mut client = self.client();
+        let call = within(self.limit, client.import_repository(input));
+        tokio::select! {
+            biased;
+            error = &mut failure => Err(error),
+            answer = call => answer?
+                .map(tonic::Response::into_inner)
+                .map_err(from_status),
+        }
+    }
     async fn load_image(
         &self,
         input: BoxStream<'static, Result<v1::LoadImageRequest>>,

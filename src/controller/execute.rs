@@ -299,7 +299,7 @@ impl Controller {
             namespace: parents.namespace.clone(),
             reference: image.to_owned(),
             platform: None,
-            credentials: parents.realm.spec.credentials.clone(),
+            credentials: self.logins(&parents.realm.spec.credentials),
         };
         tokio::select! {
             pulled = runtime.pull_image(&request, watch.progress.clone()) => {

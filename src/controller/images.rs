@@ -72,7 +72,7 @@ impl Controller {
         let realm = self.image_realm(&request.realm)?;
         let (repository, tags) = self
             .runtime
-            .tags(&request.name, &realm.spec.credentials)
+            .tags(&request.name, &self.logins(&realm.spec.credentials))
             .await?;
         Ok(v1::ListTagsResponse { repository, tags })
     }
@@ -111,7 +111,7 @@ impl Controller {
             namespace,
             reference: request.name.clone(),
             platform: Some(request.platform.clone()).filter(|p| !p.is_empty()),
-            credentials: realm.spec.credentials.clone(),
+            credentials: self.logins(&realm.spec.credentials),
         };
         let name = tokio::select! {
             name = self.runtime.pull_image(&pull, emit.watch.progress.clone()) => name?,

@@ -70,6 +70,48 @@ impl Kukeon for Controller {
         self.tags_of(&request).await
     }
 
+    async fn list_registry(
+        &self,
+        request: v1::ListRegistryRequest,
+    ) -> Result<v1::ListRegistryResponse> {
+        self.repositories(request).await
+    }
+
+    async fn registry_login(
+        &self,
+        request: v1::RegistryLoginRequest,
+    ) -> Result<v1::RegistryLoginResponse> {
+        self.change_login(request).await
+    }
+
+    async fn verify_registry(
+        &self,
+        _request: v1::VerifyRegistryRequest,
+    ) -> Result<v1::VerifyRegistryResponse> {
+        self.verify_content().await
+    }
+
+    async fn collect_registry(
+        &self,
+        request: v1::CollectRegistryRequest,
+    ) -> Result<v1::CollectRegistryResponse> {
+        self.collect_content(request).await
+    }
+
+    async fn export_repository(
+        &self,
+        request: v1::ExportRepositoryRequest,
+    ) -> Result<BoxStream<'static, Result<v1::ExportRepositoryResponse>>> {
+        self.export(request)
+    }
+
+    async fn import_repository(
+        &self,
+        input: BoxStream<'static, Result<v1::ImportRepositoryRequest>>,
+    ) -> Result<v1::ImportRepositoryResponse> {
+        self.import(input).await
+    }
+
     async fn list_images(&self, request: v1::ListImagesRequest) -> Result<v1::ListImagesResponse> {
         self.images_of(&request).await
     }

@@ -17,6 +17,7 @@ mod observe;
 mod plan;
 mod queue;
 mod reconcile;
+mod registry;
 mod run;
 mod setup;
 mod status;
@@ -26,7 +27,7 @@ mod transition;
 mod upkeep;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;
@@ -39,6 +40,7 @@ use crate::api::Result;
 use crate::cgroup::{Cgroups, V2};
 use crate::model::{ObjectRef, Settings};
 use crate::network::{Cni, Network};
+use crate::registry::Storage;
 use crate::runtime::{Containerd, Runtime};
 use crate::store::Store;
 
@@ -55,6 +57,8 @@ pub struct Controller {
     kills: broadcast::Sender<ObjectRef>,
     /// The loop runs: stored status is kept fresh by events.
     live: AtomicBool,
+    /// The registry's content, from first use on.
+    registry: OnceLock<Storage>,
     /// Work that goes on after its caller left, until it is consistent.
     tasks: TaskTracker,
 }
@@ -77,6 +81,7 @@ impl Controller {
             queue: queue::Queue::default(),
             kills: broadcast::Sender::new(64),
             live: AtomicBool::new(false),
+            registry: OnceLock::new(),
             tasks: TaskTracker::new(),
         }))
     }

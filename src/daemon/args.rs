@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::api::v1beta1::ServerConfiguration;
 use crate::api::{Code, Error, Result, decode_config};
-use crate::model::{Resolved, SettingsLayer};
+use crate::model::{RegistryLayer, Resolved, SettingsLayer};
 use crate::scheme::config::server_layer;
 
 /// Where the server file is looked for.
@@ -82,6 +82,9 @@ struct Flags {
     /// Memory limit for containers that state none; 0 is none [env: KUKEOND_DEFAULT_MEMORY_LIMIT_BYTES]
     #[arg(long, global = true, value_name = "BYTES", allow_hyphen_values = true)]
     default_memory_limit_bytes: Option<String>,
+    /// Address of the registry, or off [env: KUKEOND_REGISTRY_LISTEN] [default: 127.0.0.1:5050; off for another run path]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    registry_listen: Option<String>,
 }
 
 /// Reads the command line; help and usage errors come back as clap's error.
@@ -165,6 +168,10 @@ impl Flags {
             cgroup_root: self.cgroup_root,
             pod_subnet: self.pod_subnet_cidr,
             default_memory_bytes: self.default_memory_limit_bytes,
+            registry: RegistryLayer {
+                listen: self.registry_listen,
+                ..RegistryLayer::default()
+            },
         }
     }
 }

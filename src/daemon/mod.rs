@@ -8,6 +8,7 @@ mod instance;
 mod memory;
 mod notify;
 mod peer;
+mod registry;
 #[cfg(test)]
 mod roundtrip;
 mod serve;

@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::instance::Instance;
 use super::peer::Peers;
+use super::registry::Registry;
 use super::service::Service;
 use super::socket::Socket;
 use super::{memory, notify};
@@ -94,6 +95,7 @@ async fn serve(resolved: &Resolved) -> Result<()> {
             .clone()
             .run(resolved.reconcile_interval, loop_stop.clone()),
     );
+    let registry = Registry::start(&controller);
     let peers = Peers {
         group: socket.group,
     };
@@ -133,6 +135,13 @@ async fn serve(resolved: &Resolved) -> Result<()> {
             }
         },
     };
+    if let Some(registry) = registry
+        && tokio::time::timeout(DRAIN * 2, registry.stop())
+            .await
+            .is_err()
+    {
+        tracing::warn!("the registry did not end in time");
+    }
     // Calls that were dropped still clean up after themselves.
     if tokio::time::timeout(DRAIN, working.settle()).await.is_err() {
         tracing::warn!("work in hand did not come to a rest in time");

@@ -116,6 +116,7 @@ impl kukeon_server::Kukeon for Service {
     type LogsStream = Stream<v1::LogChunk>;
     type PullImageStream = Stream<v1::Event>;
     type LoadImageStream = Stream<v1::Event>;
+    type ExportRepositoryStream = Stream<v1::ExportRepositoryResponse>;
     type PromoteStream = Stream<v1::Event>;
     type ActStream = Stream<v1::Event>;
 
@@ -284,6 +285,56 @@ impl kukeon_server::Kukeon for Service {
     ) -> Answer<v1::ListTagsResponse> {
         let (message, inner) = self.looks(request)?;
         unary(inner.list_tags(message)).await
+    }
+
+    async fn list_registry(
+        &self,
+        request: Request<v1::ListRegistryRequest>,
+    ) -> Answer<v1::ListRegistryResponse> {
+        let (message, inner) = self.looks(request)?;
+        unary(inner.list_registry(message)).await
+    }
+
+    async fn registry_login(
+        &self,
+        request: Request<v1::RegistryLoginRequest>,
+    ) -> Answer<v1::RegistryLoginResponse> {
+        let what = |m: &v1::RegistryLoginRequest| m.name.clone();
+        let (message, inner) = self.changes("registry login", request, what)?;
+        unary(inner.registry_login(message)).await
+    }
+
+    async fn verify_registry(
+        &self,
+        request: Request<v1::VerifyRegistryRequest>,
+    ) -> Answer<v1::VerifyRegistryResponse> {
+        let (message, inner) = self.looks(request)?;
+        unary(inner.verify_registry(message)).await
+    }
+
+    async fn collect_registry(
+        &self,
+        request: Request<v1::CollectRegistryRequest>,
+    ) -> Answer<v1::CollectRegistryResponse> {
+        let (message, inner) = self.changes("registry gc", request, |_| String::new())?;
+        unary(inner.collect_registry(message)).await
+    }
+
+    async fn export_repository(
+        &self,
+        request: Request<v1::ExportRepositoryRequest>,
+    ) -> Answer<Self::ExportRepositoryStream> {
+        let (message, inner) = self.looks(request)?;
+        streamed(inner.export_repository(message)).await
+    }
+
+    async fn import_repository(
+        &self,
+        request: Request<Streaming<v1::ImportRepositoryRequest>>,
+    ) -> Answer<v1::ImportRepositoryResponse> {
+        let (input, inner) = self.changes("registry import", request, |_| String::new())?;
+        let input = input.map(|item| item.map_err(from_status)).boxed();
+        unary(inner.import_repository(input)).await
     }
 
     async fn list_images(

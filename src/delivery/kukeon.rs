@@ -67,6 +67,48 @@ impl Kukeon for Delivery {
         self.inner.list_tags(request).await
     }
 
+    async fn list_registry(
+        &self,
+        request: v1::ListRegistryRequest,
+    ) -> Result<v1::ListRegistryResponse> {
+        self.inner.list_registry(request).await
+    }
+
+    async fn registry_login(
+        &self,
+        request: v1::RegistryLoginRequest,
+    ) -> Result<v1::RegistryLoginResponse> {
+        self.inner.registry_login(request).await
+    }
+
+    async fn verify_registry(
+        &self,
+        request: v1::VerifyRegistryRequest,
+    ) -> Result<v1::VerifyRegistryResponse> {
+        self.inner.verify_registry(request).await
+    }
+
+    async fn collect_registry(
+        &self,
+        request: v1::CollectRegistryRequest,
+    ) -> Result<v1::CollectRegistryResponse> {
+        self.inner.collect_registry(request).await
+    }
+
+    async fn export_repository(
+        &self,
+        request: v1::ExportRepositoryRequest,
+    ) -> Result<BoxStream<'static, Result<v1::ExportRepositoryResponse>>> {
+        self.inner.export_repository(request).await
+    }
+
+    async fn import_repository(
+        &self,
+        input: BoxStream<'static, Result<v1::ImportRepositoryRequest>>,
+    ) -> Result<v1::ImportRepositoryResponse> {
+        self.inner.import_repository(input).await
+    }
+
     async fn list_images(&self, request: v1::ListImagesRequest) -> Result<v1::ListImagesResponse> {
         self.inner.list_images(request).await
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::Settings;
+use super::{RegistryLayer, Settings};
 
 /// One layer of settings. `None` leaves the decision to the layer below; an
 /// empty text counts as given.
@@ -32,6 +32,8 @@ pub struct SettingsLayer {
     pub pod_subnet: Option<String>,
     /// Bytes for containers that state no memory limit.
     pub default_memory_bytes: Option<String>,
+    /// The registry that the daemon hosts.
+    pub registry: RegistryLayer,
 }
 
 /// What all layers together mean.
@@ -89,6 +91,7 @@ impl SettingsLayer {
             cgroup_root: env("KUKEON_CGROUP_ROOT"),
             pod_subnet: env("KUKEON_POD_SUBNET_CIDR"),
             default_memory_bytes: env("KUKEOND_DEFAULT_MEMORY_LIMIT_BYTES"),
+            registry: RegistryLayer::from_env(&env),
         }
     }
 
@@ -106,6 +109,7 @@ impl SettingsLayer {
             cgroup_root: self.cgroup_root.or(lower.cgroup_root),
             pod_subnet: self.pod_subnet.or(lower.pod_subnet),
             default_memory_bytes: self.default_memory_bytes.or(lower.default_memory_bytes),
+            registry: self.registry.over(lower.registry),
         }
     }
 
@@ -139,6 +143,9 @@ impl SettingsLayer {
             cgroup_root: cgroup_root(self.cgroup_root)?,
             pod_subnet: pod_subnet(self.pod_subnet)?,
             default_memory_bytes: default_memory(self.default_memory_bytes, &mut warnings)?,
+            registry: self
+                .registry
+                .resolve(run_path == Path::new(Settings::RUN_PATH))?,
             program,
             run_path,
         };

@@ -11,6 +11,7 @@ mod objects;
 mod observed;
 mod progress;
 mod reference;
+mod registry;
 mod settings;
 mod state;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use observed::{
 };
 pub use progress::{Progress, ProgressSink};
 pub use reference::{CellRef, ObjectRef, RealmRef, SpaceRef, StackRef};
+pub use registry::{RegistryLayer, RegistryScheme, RegistrySettings};
 pub use settings::Settings;
 pub use state::{
     CellState, CellStatus, ContainerState, ContainerStatus, NetworkStatus, ScopeState, ScopeStatus,

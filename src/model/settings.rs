@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
 
-use super::{CellRef, Name, ObjectRef, Realm};
+use super::{CellRef, Name, ObjectRef, Realm, RegistrySettings};
 
 /// Settings of one instance. Two instances differ at least in `run_path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Settings {
     pub pod_subnet: Ipv4Net,
     /// Memory limit for containers that state none.
     pub default_memory_bytes: Option<u64>,
+    /// The registry that the daemon hosts.
+    pub registry: RegistrySettings,
     /// Program that roles are started from (log writer, containerd launcher).
     pub program: PathBuf,
 }

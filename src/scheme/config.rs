@@ -1,8 +1,10 @@
 //! The configuration files as layers of settings. An empty field leaves the
 //! decision to the layer below.
 
-use crate::api::v1beta1::{ClientConfigurationSpec, ServerConfigurationSpec};
-use crate::model::SettingsLayer;
+use crate::api::v1beta1::{
+    ClientConfigurationSpec, RegistryConfiguration, ServerConfigurationSpec,
+};
+use crate::model::{RegistryLayer, SettingsLayer};
 
 /// The settings of a client file. Its `host` is not among them: it is an
 /// endpoint, not a setting of the instance.
@@ -33,6 +35,19 @@ pub fn server_layer(spec: ServerConfigurationSpec) -> SettingsLayer {
         default_memory_bytes: spec
             .default_memory_limit_bytes
             .map(|bytes| bytes.to_string()),
+        registry: spec.registry.map(registry_layer).unwrap_or_default(),
+    }
+}
+
+fn registry_layer(spec: RegistryConfiguration) -> RegistryLayer {
+    RegistryLayer {
+        listen: given(spec.listen),
+        scheme: given(spec.scheme),
+        anonymous_pull: spec.anonymous_pull,
+        quota_bytes: spec.quota_bytes,
+        min_free_bytes: spec.min_free_bytes,
+        requests_per_second: spec.requests_per_second,
+        names: Some(spec.names).filter(|names| !names.is_empty()),
     }
 }
 
@@ -63,6 +78,15 @@ mod tests {
             cgroup_root: "g".into(),
             pod_subnet_cidr: "h".into(),
             default_memory_limit_bytes: Some(2),
+            registry: Some(RegistryConfiguration {
+                listen: "i".into(),
+                scheme: "j".into(),
+                anonymous_pull: Some(true),
+                quota_bytes: Some(3),
+                min_free_bytes: Some(4),
+                requests_per_second: Some(5),
+                names: vec!["k".into()],
+            }),
         });
         assert_eq!(
             layer

@@ -99,6 +99,7 @@ impl Host {
             cgroup_root: "/kukeon-test-image".into(),
             pod_subnet: Settings::POD_SUBNET.parse().unwrap(),
             default_memory_bytes: None,
+            registry: kukeon::model::RegistrySettings::off(),
             program: PathBuf::from("/bin/false"),
             run_path,
         };

@@ -170,6 +170,7 @@ fn settings(run_path: &Path) -> Settings {
         cgroup_root: Settings::CGROUP_ROOT.into(),
         pod_subnet: "10.199.0.0/16".parse().unwrap(),
         default_memory_bytes: None,
+        registry: kukeon::model::RegistrySettings::off(),
         program: "/bin/false".into(),
     }
 }

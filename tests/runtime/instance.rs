@@ -57,6 +57,7 @@ pub fn new(test: &str) -> Option<Instance> {
         cgroup_root: format!("/{unique}"),
         pod_subnet: Settings::POD_SUBNET.parse().unwrap(),
         default_memory_bytes: None,
+        registry: kukeon::model::RegistrySettings::off(),
         program: PathBuf::from(env!("CARGO_BIN_EXE_kuke")),
         run_path,
     };

@@ -13,6 +13,7 @@ pub mod init;
 pub mod lifecycle;
 pub mod log;
 pub mod recipe;
+pub mod registry;
 pub mod release;
 pub mod run;
 pub mod status;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{path, secret, write};
 use super::rules::{Action, Rule};
-use super::{files, password};
+use super::{files, own, password};
 use crate::registry::{Error, Repository, Result, Storage};
 
 const FILE: &str = "accounts.json";
@@ -77,6 +77,10 @@ impl Accounts {
             storage,
             known: Mutex::default(),
         }
+    }
+
+    pub(super) fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     pub(super) fn find(&self, name: &str) -> Result<Option<Account>> {
@@ -190,7 +194,8 @@ impl Storage {
 fn check_name(name: &str) -> Result<()> {
     let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'@' | b'+');
     // A colon would end it in Basic credentials.
-    if !name.is_empty() && name.len() <= LONGEST_NAME && name.bytes().all(fine) {
+    if !name.is_empty() && name.len() <= LONGEST_NAME && name.bytes().all(fine) && name != own::NAME
+    {
         return Ok(());
     }
     Err(Error::Setup {
@@ -198,7 +203,7 @@ fn check_name(name: &str) -> Result<()> {
             "account name {:?}",
             name.chars().take(80).collect::<String>()
         ),
-        why: "it must be 1 to 64 letters, digits or . - _ @ +".to_owned(),
+        why: "it must be 1 to 64 letters, digits or . - _ @ +, and not kukeond".to_owned(),
     })
 }
 

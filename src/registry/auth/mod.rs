@@ -7,6 +7,7 @@
 
 mod accounts;
 mod files;
+mod own;
 mod password;
 mod rules;
 mod throttle;
@@ -151,6 +152,11 @@ impl Auth {
     /// # Errors
     /// They are wrong, or were too often.
     pub async fn log_in(&self, name: &str, password: &str, peer: Peer) -> Result<Account, Refusal> {
+        if name == own::NAME {
+            let account = own::account(self.accounts.storage(), password);
+            let account = account.map_err(Refusal::Failed)?;
+            return account.ok_or(Refusal::Unauthorized("wrong name or password"));
+        }
         let account = self.accounts.find(name).map_err(Refusal::Failed)?;
         let hash = account.as_ref().map(|a| a.hash.as_str());
         if self.checker.remembers(name, password, hash) {
@@ -220,6 +226,7 @@ impl Auth {
     pub fn sees(&self, who: &Identity, repository: &Repository) -> bool {
         match who {
             // Tokens for the catalog name no repositories: their account counts.
+            Identity::Token { subject, .. } if subject == own::NAME => true,
             Identity::Token { subject, .. } if !subject.is_empty() => self
                 .accounts
                 .find(subject)
@@ -398,6 +405,22 @@ mod tests {
         assert!(open.allow(&who, Action::Pull, &repo("a")).is_ok());
         assert!(open.allow(&who, Action::Push, &repo("a")).is_err());
         assert!(open.grant(&who, &[]).is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_daemon_reads_everything_with_its_own_login() {
+        let (auth, storage, _dir) = auth(|_| {});
+        let (name, password) = storage.own_login().unwrap();
+        assert_eq!(storage.own_login().unwrap().1, password);
+        let who = auth.identify(&basic(&name, &password), HOME).await.unwrap();
+        let preparations = repo("preparations/default/web");
+        assert!(auth.allow(&who, Action::Pull, &preparations).is_ok());
+        assert!(auth.allow(&who, Action::Push, &repo("a")).is_err());
+        assert!(auth.sees(&who, &repo("a")));
+        let wrong = auth.identify(&basic(&name, "x"), HOME).await;
+        assert!(matches!(wrong, Err(Refusal::Unauthorized(_))));
+        let taken = storage.set_account(&name, AccountKind::User, vec![], None);
+        assert!(taken.is_err());
     }
 
     #[tokio::test]

@@ -447,7 +447,7 @@ mod tests {
                 .await
                 .unwrap();
         }
-        let error = patience
+        let error: Error = patience
             .wait(&registry, Failure::<Error>::passing("down"))
             .await
             .unwrap_err();
@@ -457,7 +457,7 @@ mod tests {
             .wait(&registry, Failure::<Error>::passing("down"))
             .await
             .unwrap();
-        let last = Failure::Final(Error::NotFound("x".into()));
+        let last: Failure = Failure::Final(Error::NotFound("x".into()));
         assert!(patience.wait(&registry, last).await.is_err());
     }
 }

@@ -46,7 +46,14 @@ pub async fn serve(path: &Path, config: &Config) -> Result<Server> {
         quota: config.quota,
         min_free: config.min_free,
     };
-    let storage = Storage::open(path, limits)?;
+    serve_store(Storage::open(path, limits)?, config).await
+}
+
+/// Serves a store that is open already.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_store(storage: Storage, config: &Config) -> Result<Server> {
     let app = App::new(storage.clone(), config)?;
     let setup = |what: String| {
         move |e: std::io::Error| Error::Setup {

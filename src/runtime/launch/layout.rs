@@ -166,6 +166,7 @@ mod tests {
             cgroup_root: "/kukeon/x".into(),
             pod_subnet: Settings::POD_SUBNET.parse().unwrap(),
             default_memory_bytes: None,
+            registry: crate::model::RegistrySettings::off(),
             program: "/usr/local/bin/kuke".into(),
         })
     }

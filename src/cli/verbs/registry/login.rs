@@ -1,0 +1,124 @@
+//! `kuke registry login`.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::docker;
+use crate::api::{Error, v1};
+use crate::cli::context::Context;
+use crate::cli::failure::{Outcome, usage};
+
+pub(super) const EXAMPLES: &str = "Examples:
+  kuke registry login
+  kuke registry login --username ci --robot --allow 'team/**=pull,push' --print
+  kuke registry login --username ci --remove
+
+A login that exists gets a new password. Patterns end with /** for everything below.";
+
+#[derive(Debug, Args)]
+pub(super) struct Login {
+    /// Name [default: the user who calls]
+    #[arg(long, short, value_name = "NAME")]
+    username: Option<String>,
+    /// Read the password from standard input [default: a random one]
+    #[arg(long)]
+    password_stdin: bool,
+    /// What it may do, PATTERN=ACTION,…; may be given several times
+    #[arg(long, value_name = "RULE", default_value = "**=pull,push,delete")]
+    allow: Vec<String>,
+    /// For a program, not for a person
+    #[arg(long)]
+    robot: bool,
+    /// Show the password instead of storing it
+    #[arg(long)]
+    print: bool,
+    /// Store it in this file [default: $DOCKER_CONFIG/config.json or ~/.docker/config.json]
+    #[arg(long, value_name = "FILE", conflicts_with = "print")]
+    store: Option<PathBuf>,
+    /// Remove the login
+    #[arg(long, conflicts_with_all = ["print", "store", "password_stdin", "robot"])]
+    remove: bool,
+}
+
+impl Login {
+    pub(super) async fn run(self, context: &Context) -> Outcome {
+        let name = self.username.unwrap_or_else(caller);
+        let password = match self.password_stdin {
+            true => from_stdin()?,
+            false => String::new(),
+        };
+        let request = v1::RegistryLoginRequest {
+            name: name.clone(),
+            rules: match self.remove {
+                true => Vec::new(),
+                false => self.allow,
+            },
+            password,
+            robot: self.robot,
+            remove: self.remove,
+        };
+        let answer = context.kukeon().await?.registry_login(request).await?;
+        let out = &context.out;
+        if self.remove {
+            out.line(match answer.removed {
+                true => format!("removed login {name:?}"),
+                false => format!("there is no login {name:?}"),
+            })?;
+            return Ok(0);
+        }
+        let served = !answer.address.is_empty();
+        if self.print || !served {
+            let address = if served {
+                &answer.address
+            } else {
+                "(not served)"
+            };
+            out.line(format_args!("address:  {address}"))?;
+            out.line(format_args!("username: {name}"))?;
+            out.line(format_args!("password: {}", answer.password))?;
+        } else {
+            let file = match self.store {
+                Some(file) => file,
+                None => docker::file()?,
+            };
+            docker::store(&file, &answer.address, &name, &answer.password)?;
+            out.line(format_args!(
+                "logged in to {} as {name:?}; stored in {}",
+                answer.address,
+                file.display()
+            ))?;
+        }
+        if answer.tls {
+            let at = context.config.resolved.settings.registry_dir();
+            out.line(format_args!(
+                "clients have to trust {}",
+                at.join("auth/ca.pem").display()
+            ))?;
+        }
+        Ok(0)
+    }
+}
+
+/// Whoever became root to call.
+fn caller() -> String {
+    let named = |variable| std::env::var(variable).ok().filter(|n| !n.is_empty());
+    named("SUDO_USER")
+        .or_else(|| named("USER"))
+        .unwrap_or_else(|| "root".to_owned())
+}
+
+fn from_stdin() -> Result<String, crate::cli::failure::Failure> {
+    let mut text = String::new();
+    std::io::stdin()
+        .lock()
+        .take(4096)
+        .read_to_string(&mut text)
+        .map_err(|e| Error::failed("StandardInput", format!("reading the password: {e}")))?;
+    let password = text.trim_end_matches(['\r', '\n']).to_owned();
+    if password.is_empty() {
+        return Err(usage("standard input holds no password").into());
+    }
+    Ok(password)
+}
