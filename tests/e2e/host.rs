@@ -171,6 +171,17 @@ impl Host {
         Running::start(command, format!("{program} {}", arguments.join(" ")), None).wait(LIMIT)
     }
 
+    /// Starts a program of the system in this host's network namespace.
+    pub fn start_inside(&self, program: &str, arguments: &[&str]) -> Running {
+        let mut command = self.enter(Path::new(program));
+        command.args(arguments);
+        Running::start(
+            command,
+            format!("{program} {} &", arguments.join(" ")),
+            None,
+        )
+    }
+
     /// A `kuke` that has not been started, in this mode.
     pub fn command(&self, mode: Mode, arguments: &[&str]) -> Command {
         let mut command = self.enter(&world().kuke);

@@ -17,6 +17,7 @@ mod convert;
 mod daemon;
 mod delivery;
 mod host;
+mod hosted;
 mod image;
 mod images;
 mod interrupt;
@@ -38,6 +39,7 @@ fn main() -> std::process::ExitCode {
         upkeep::CASES,
         output::CASES,
         images::CASES,
+        hosted::CASES,
         bad_input::CASES,
         interrupt::CASES,
         render::CASES,
