@@ -136,7 +136,6 @@ impl Controller {
         let network = self.network.remove_instance().await;
         // The root goes last: it is empty only when everything else went.
         let runtime = remove_runtime_dir(&self.settings.runtime_dir);
-        let registry = remove_dir(&self.settings.registry_dir());
         let store = self.store.remove_all();
         let shown = |paths: Vec<PathBuf>| paths.iter().map(|p| p.display().to_string()).collect();
         vec![
@@ -152,7 +151,6 @@ impl Controller {
             ),
             ("network", network.map(|()| Vec::new()).map_err(Error::from)),
             ("runtime directory", runtime.map(|()| Vec::new())),
-            ("registry", registry.map(|()| Vec::new())),
             ("run path", store.map(shown).map_err(Error::from)),
         ]
     }
@@ -311,17 +309,6 @@ fn host_result(what: &str, left: Vec<String>) -> v1::ResourceResult {
 
 /// Removes what a killed process may have left in the runtime directory, and
 /// the directory when it is empty then.
-/// Removes a directory with everything in it; a missing one is no error.
-fn remove_dir(dir: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::failed(
-            "RemoveFailed",
-            format!("removing {}: {error}", dir.display()),
-        )),
-        _ => Ok(()),
-    }
-}
-
 fn remove_runtime_dir(dir: &Path) -> Result<()> {
     let failed = |what: &Path, error: std::io::Error| {
         Error::failed(
