@@ -21,11 +21,12 @@ const MAX_TEXT: usize = 64 << 20;
 const MAX_DOCUMENTS: usize = 10_000;
 
 /// What becomes of whole numbers with a leading zero (`0644`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Octal {
     /// They are octal, as for every Kubernetes tool.
     Read,
     /// They are refused: readers disagree.
+    #[default]
     Refuse,
 }
 
@@ -109,12 +110,6 @@ struct Reader<'f> {
     anchors: HashMap<usize, Sized>,
     nodes: usize,
     text: usize,
-}
-
-impl Default for Octal {
-    fn default() -> Self {
-        Self::Refuse
-    }
 }
 
 impl Reader<'_> {

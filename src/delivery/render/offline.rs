@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::delivery::failure::{Failure, Reason, Result};
 use crate::delivery::source::oci::Repository;
 use crate::delivery::source::{Content, local};
-use crate::model::delivery::{Recipe, SourceFrom, SourceKind, Target};
+use crate::model::delivery::{Recipe, SourceFrom, SourceKind};
 use crate::registry::client::Access;
 
 use super::{Inputs, Plan, Rendered, run};
@@ -51,7 +51,7 @@ pub async fn render(recipe: &Recipe) -> Result<Rendered> {
         );
         return Err(Failure::new(Reason::SourceDigestMismatch, message));
     }
-    let target = spec.target.clone().unwrap_or_else(Target::default);
+    let target = spec.target.clone().unwrap_or_default();
     let inputs = Inputs {
         recipe: &recipe.meta.name,
         namespace: &recipe.meta.namespace,
