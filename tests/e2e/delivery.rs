@@ -291,6 +291,10 @@ fn drift_is_put_back() -> Verdict {
 fn an_unhealthy_release_goes_back() -> Verdict {
     let host = Host::new(Mode::Daemon);
     let dir = source(&host, &sleeper("web"));
+    // Longer than the broken one lives.
+    let recipe = |name: &str, dir: &str, more: &str| {
+        recipe(name, dir, more).replace("minHealthy: 0s", "minHealthy: 3s")
+    };
     host.apply(&recipe("web", &dir, "  onFailure: Rollback\n"))
         .ok();
     host.kuke(&["promote", "web", "--wait"]).ok();
