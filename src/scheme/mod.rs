@@ -37,6 +37,10 @@ pub use v1beta1::{
 };
 
 /// One object that a document can hold.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one at a time, and unpacked at once"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decoded {
     /// Of the runtime.
