@@ -130,7 +130,11 @@ fn what_cannot_be_rendered_makes_no_preparation(mode: Mode) -> Verdict {
     let host = Host::new(mode);
     let dir = source(&host, &sleeper("web"));
     let missing = "  patches:\n    - target: {kind: Cell, name: nobody}\n      unset: [.spec.x]\n";
-    for (more, reason) in [(missing, "PatchTargetMissing")] {
+    let broken = "  patches:\n    - target: {kind: Cell, name: web}\n      unset: ['.spec.a[']\n";
+    for (more, reason) in [
+        (missing, "PatchTargetMissing"),
+        (broken, "PatchPathInvalid"),
+    ] {
         let failed = host.apply(&recipe("web", &dir, more));
         assert_ne!(failed.code, 0);
         let found = host.get("recipe", "web");

@@ -45,6 +45,7 @@ fn main() -> std::process::ExitCode {
         render::CASES,
         cleanup::CASES,
         convert::CASES,
+        menus::CASES,
         delivery::CASES,
     ]
     .concat();
