@@ -28,10 +28,10 @@ pub const CASES: &[&[Case]] = &[
     ],
 ];
 
-const HEAD: &str = "apiVersion: delivery.kokumi.dev/v1alpha1\n";
+pub const HEAD: &str = "apiVersion: delivery.kokumi.dev/v1alpha1\n";
 
 /// A source directory with one cell, and the settings that allow it.
-fn source(host: &Host, cell: &str) -> String {
+pub fn source(host: &Host, cell: &str) -> String {
     let dir = host.file("app", "");
     std::fs::remove_file(&dir).unwrap();
     std::fs::create_dir(&dir).unwrap();
@@ -58,17 +58,17 @@ fn patched(value: &str) -> String {
     )
 }
 
-fn latest(host: &Host, recipe: &str) -> String {
+pub fn latest(host: &Host, recipe: &str) -> String {
     let found = host.get("recipe", recipe);
     text(&found["status"]["latestPreparationName"])
 }
 
-fn active(host: &Host, recipe: &str) -> String {
+pub fn active(host: &Host, recipe: &str) -> String {
     let found = host.get("serving", recipe);
     text(&found["status"]["observedPreparationName"])
 }
 
-fn text(value: &Value) -> String {
+pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 

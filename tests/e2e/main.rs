@@ -28,6 +28,7 @@ mod output;
 mod registry;
 mod render;
 mod runner;
+mod targets;
 mod upkeep;
 mod world;
 
@@ -47,6 +48,7 @@ fn main() -> std::process::ExitCode {
         convert::CASES,
         menus::CASES,
         delivery::CASES,
+        targets::CASES,
     ]
     .concat();
     runner::run(&groups, world::prepare, world::clean)
