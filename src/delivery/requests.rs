@@ -51,6 +51,7 @@ impl Delivery {
             dry_run: request.dry_run,
         })?;
         let at = promoted.serving.at();
+        let failed = !promoted.changed && promoted.serving.status.phase == ServingPhase::Failed;
         let action = match (promoted.changed, request.rollback) {
             (false, _) => "unchanged",
             (true, false) => "promoted",
@@ -63,6 +64,10 @@ impl Delivery {
         });
         if request.dry_run {
             return Ok(());
+        }
+        if failed {
+            // Asked for again, so it is tried again.
+            self.look(&at, true).await?;
         }
         self.follow_serving(&at, request.wait, emit).await
     }

@@ -311,7 +311,7 @@ fn without_argocd_only_its_release_fails() -> Verdict {
     host.apply(&cluster).ok();
     eventually(20.0, "the reason", || reason(&host) == "DeploymentFailed");
     let kitchen = format!(
-        "{HEAD}kind: Kitchen\nmetadata: {{name: default}}\nspec: {{sourceRoots: [{dir}], registryURL: '10.0.0.1:5050'}}\n"
+        "{HEAD}kind: Kitchen\nmetadata: {{name: default}}\nspec: {{sourceRoots: [{dir}], registryUrl: '10.0.0.1:5050'}}\n"
     );
     host.apply(&kitchen).ok();
     assert_ne!(host.kuke(&["sync", "site", "--wait"]).code, 0);

@@ -15,6 +15,8 @@ impl Controller {
             // What need not change is left under a shared lock, as the loop does
             // it: it must not wait for work on the cells below, nor hold it up.
             let _lock = self.store.lock(&at, LockMode::Shared, LOCK_WAIT).await?;
+            // Compared again under the other lock, with what was asked for.
+            let mut wanted = wanted.clone();
             let changes = self.compare_scope(&mut wanted, mode)?;
             if let Some(changes) = changes.filter(|c| c.is_empty() || mode.dry_run) {
                 return self.update_scope(wanted, &changes, mode, watch).await;

@@ -99,7 +99,7 @@ fn reachable(repository: &str, registry: &str) -> Result<String> {
             Reason::DeploymentFailed,
             format!("{repository} is in the embedded registry, and no cluster knows its address"),
         )
-        .hint("set `spec.registryURL` of the Kitchen to the address that clusters reach it under")),
+        .hint("set `spec.registryUrl` of the Kitchen to the address that clusters reach it under")),
         host => Ok(format!("oci://{host}/{path}")),
     }
 }

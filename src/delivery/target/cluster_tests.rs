@@ -426,7 +426,7 @@ async fn a_registry_that_no_cluster_can_reach() {
     wanted.registry_url = String::new();
     let error = target.plan(&wanted).await.unwrap_err();
     assert_eq!(error.reason, Reason::DeploymentFailed);
-    assert!(error.is_terminal() && error.hint.contains("registryURL"));
+    assert!(error.is_terminal() && error.hint.contains("registryUrl"));
     wanted.artifact.oci_ref = format!("oci://reg.example/web@{}", digest());
     target.plan(&wanted).await.unwrap();
 }

@@ -106,7 +106,7 @@ fn login(request: &v1::ConnectClusterRequest, address: &str) -> Result<Option<Re
                 "RegistryAddressMissing",
                 "a login for the registry was given, but not its address",
             )
-            .hint("add --registry-url, or set `spec.registryURL` of the Kitchen")),
+            .hint("add --registry-url, or set `spec.registryUrl` of the Kitchen")),
         };
     }
     if host.contains(char::is_whitespace) || host.contains(['/', '@']) {
