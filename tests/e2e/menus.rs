@@ -45,7 +45,7 @@ fn write(host: &Host, name: &str, version: &str, works: bool) {
         false => "exit 3",
     };
     let text = format!(
-        "apiVersion: v1beta1\nkind: Cell\nmetadata: {{name: {name}}}\nspec:\n  containers:\n  - id: main\n    image: busybox\n    command: /bin/sh\n    args: ['-c', {script:?}]\n    env: [VERSION={version}]\n    restartPolicy: no\n    stopGracePeriod: 1s\n"
+        "apiVersion: v1beta1\nkind: Cell\nmetadata: {{name: {name}}}\nspec:\n  containers:\n  - id: main\n    image: busybox\n    command: /bin/sh\n    args: ['-c', {script:?}]\n    env: [VERSION={version}]\n    restartPolicy: never\n"
     );
     let file = host.dir.join("sources").join(name).join("manifest.yaml");
     std::fs::write(file, text).unwrap();

@@ -193,7 +193,9 @@ async fn finish(context: &Context, output: Format, events: EventStream) -> Outco
             )),
             // A failure is told at the end, once.
             Format::Table | Format::Wide if result.error.is_some() => Ok(()),
-            Format::Table | Format::Wide => print_result(context, result, false),
+            Format::Table | Format::Wide => {
+                print_result(context, result, result.action == "planned")
+            }
         }
     };
     let results = follow(context, events, each).await?;
