@@ -72,6 +72,10 @@ pub trait Kukeon: Send + Sync + 'static {
         &self,
         input: BoxStream<'static, Result<v1::LoadImageRequest>>,
     ) -> Result<EventStream>;
+    /// Sends an image to a registry.
+    async fn push_image(&self, _request: v1::PushImageRequest) -> Result<EventStream> {
+        Err(no_registry())
+    }
     /// Repositories of the registry.
     async fn list_registry(
         &self,

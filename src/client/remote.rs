@@ -373,6 +373,10 @@ impl Kukeon for Remote {
         self.stream(request, async |mut c, r| c.pull_image(r).await)
             .await
     }
+    async fn push_image(&self, request: v1::PushImageRequest) -> Result<EventStream> {
+        self.stream(request, async |mut c, r| c.push_image(r).await)
+            .await
+    }
     async fn list_registry(
         &self,
         request: v1::ListRegistryRequest,

@@ -8,7 +8,7 @@ use super::reconcile::LOCK_WAIT;
 use super::stream::{Emitter, or_default};
 use crate::api::{Code, Error, Result, v1};
 use crate::model::{Realm, RealmRef};
-use crate::runtime::{self, HELLO_IMAGE, ImageInfo, PullRequest};
+use crate::runtime::{self, HELLO_IMAGE, ImageInfo, PullRequest, PushRequest};
 use crate::store::{LockGuard, LockMode};
 
 /// Bytes of an archive that may wait between socket and content store.
@@ -118,6 +118,31 @@ impl Controller {
             () = emit.watch.cancel.cancelled() => return Err(cancelled("pull")),
         };
         emit.result(image_result(&name, &realm, "pulled"));
+        Ok(())
+    }
+
+    pub(super) async fn send_image(
+        &self,
+        request: &v1::PushImageRequest,
+        emit: &Emitter,
+    ) -> Result<()> {
+        let (realm, _lock) = self.hold_realm(&request.realm).await?;
+        let target = match request.target.as_str() {
+            "" => &request.name,
+            target => target,
+        };
+        let push = PushRequest {
+            namespace: self.settings.namespace(&realm),
+            reference: request.name.clone(),
+            target: target.to_owned(),
+            credentials: self.logins(&realm.spec.credentials),
+        };
+        let runtime = &self.runtime;
+        let name = tokio::select! {
+            name = runtime.push_image(&push, emit.watch.progress.clone()) => name?,
+            () = emit.watch.cancel.cancelled() => return Err(cancelled("push")),
+        };
+        emit.result(image_result(&name, &realm, "pushed"));
         Ok(())
     }
 

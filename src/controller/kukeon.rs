@@ -70,6 +70,10 @@ impl Kukeon for Controller {
         self.tags_of(&request).await
     }
 
+    async fn push_image(&self, request: v1::PushImageRequest) -> Result<EventStream> {
+        Ok(self.stream(|me, emit| async move { me.send_image(&request, &emit).await }))
+    }
+
     async fn list_registry(
         &self,
         request: v1::ListRegistryRequest,

@@ -115,6 +115,7 @@ impl kukeon_server::Kukeon for Service {
     type ExecStream = Stream<v1::ExecOutput>;
     type LogsStream = Stream<v1::LogChunk>;
     type PullImageStream = Stream<v1::Event>;
+    type PushImageStream = Stream<v1::Event>;
     type LoadImageStream = Stream<v1::Event>;
     type ExportRepositoryStream = Stream<v1::ExportRepositoryResponse>;
     type PromoteStream = Stream<v1::Event>;
@@ -285,6 +286,15 @@ impl kukeon_server::Kukeon for Service {
     ) -> Answer<v1::ListTagsResponse> {
         let (message, inner) = self.looks(request)?;
         unary(inner.list_tags(message)).await
+    }
+
+    async fn push_image(
+        &self,
+        request: Request<v1::PushImageRequest>,
+    ) -> Answer<Self::PushImageStream> {
+        let what = |m: &v1::PushImageRequest| format!("{}: {}", m.realm, m.name);
+        let (message, inner) = self.changes("push image", request, what)?;
+        streamed(inner.push_image(message)).await
     }
 
     async fn list_registry(

@@ -67,6 +67,10 @@ impl Kukeon for Delivery {
         self.inner.list_tags(request).await
     }
 
+    async fn push_image(&self, request: v1::PushImageRequest) -> Result<EventStream> {
+        self.inner.push_image(request).await
+    }
+
     async fn list_registry(
         &self,
         request: v1::ListRegistryRequest,

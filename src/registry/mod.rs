@@ -22,6 +22,7 @@ mod config;
 mod error;
 pub mod http;
 mod name;
+mod sendfile;
 pub mod serve;
 pub mod storage;
 

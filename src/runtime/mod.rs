@@ -81,6 +81,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn image_digests(&self, namespace: &str) -> Result<BTreeMap<String, String>>;
     /// Fetches and unpacks an image under a lease; returns its normalised reference.
     async fn pull_image(&self, request: &PullRequest, progress: ProgressSink) -> Result<String>;
+    /// Sends an image to a registry; returns the normalised reference there.
+    async fn push_image(&self, request: &PushRequest, progress: ProgressSink) -> Result<String>;
     /// Repository of a reference (with its registry) and the tags the registry lists.
     async fn tags(
         &self,
@@ -235,6 +237,19 @@ pub struct PullRequest {
     pub reference: String,
     /// `os/arch[/variant]`; none is the host's.
     pub platform: Option<String>,
+    /// Logins; matched by exact server, then an entry without server.
+    pub credentials: Vec<RegistryCredential>,
+}
+
+/// What to send where.
+#[derive(Debug, Clone)]
+pub struct PushRequest {
+    /// containerd namespace.
+    pub namespace: String,
+    /// Reference of the image here, as written.
+    pub reference: String,
+    /// Reference to send it to: registry, repository and tag.
+    pub target: String,
     /// Logins; matched by exact server, then an entry without server.
     pub credentials: Vec<RegistryCredential>,
 }

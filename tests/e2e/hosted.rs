@@ -92,6 +92,19 @@ fn what_is_pushed_runs() -> Verdict {
     host.kuke(&run).ok();
     host.await_state("pushed", "Ready");
     host.kuke(&["image", "tags", &image]).ok().says(&["1"]);
+    let other = format!("{ADDRESS}/other/box:3");
+    host.kuke(&["image", "push", &image, &other])
+        .ok()
+        .says(&["pushed image", &other]);
+    let tags = host.kuke(&["registry", "tags", "other/box", "-o", "json"]);
+    assert_eq!(tags.ok().json()[0]["name"], "3");
+    let forbidden = format!("{ADDRESS}/preparations/default/web:active");
+    host.kuke(&["image", "push", &image, &forbidden])
+        .code(6)
+        .says(&["preparations/"]);
+    host.kuke(&["image", "push", "no/such", &other])
+        .code(3)
+        .says(&["no/such"]);
     // Over the socket root needs no login.
     let socket = host
         .run_path

@@ -29,6 +29,11 @@ enum Verb {
         after_help = "Examples:\n  kuke image pull nginx\n  kuke image pull --realm shop 127.0.0.1:5000/team/box:1"
     )]
     Pull(Pull),
+    /// Send an image to a registry
+    #[command(
+        after_help = "Examples:\n  kuke image push 127.0.0.1:5050/team/app:v1\n  kuke image push app 127.0.0.1:5050/team/app:v1"
+    )]
+    Push(Push),
     /// Import an archive: OCI layout or docker save; plain, gzip or zstd
     #[command(
         after_help = "Examples:\n  kuke image load app.tar\n  docker save app | kuke image load -"
@@ -80,6 +85,18 @@ struct Pull {
 }
 
 #[derive(Debug, Args)]
+struct Push {
+    /// Reference of the image
+    #[arg(value_name = "REF")]
+    reference: String,
+    /// Reference to send it to [default: the same]
+    #[arg(value_name = "TARGET")]
+    target: Option<String>,
+    #[command(flatten)]
+    realm: Realm,
+}
+
+#[derive(Debug, Args)]
 struct Inspect {
     /// Reference
     #[arg(value_name = "REF")]
@@ -127,6 +144,7 @@ impl Image {
         match &self.verb {
             Verb::List(_) => ("image list", false),
             Verb::Pull(_) => ("image pull", true),
+            Verb::Push(_) => ("image push", true),
             Verb::Load(_) => ("image load", true),
             Verb::Tags(_) => ("image tags", false),
             Verb::Inspect(_) => ("image inspect", false),
@@ -140,6 +158,7 @@ impl Image {
         match self.verb {
             Verb::List(verb) => verb.run(context).await,
             Verb::Pull(verb) => verb.run(context).await,
+            Verb::Push(verb) => verb.run(context).await,
             Verb::Load(verb) => verb.run(context).await,
             Verb::Tags(verb) => verb.run(context).await,
             Verb::Inspect(verb) => verb.run(context).await,
@@ -172,6 +191,27 @@ impl Pull {
             Some(_) => Ok(()),
             None => context.out.line(format_args!(
                 "pulled image {:?} into realm {realm:?}",
+                result.name
+            )),
+        })
+        .await?;
+        ended(&results)
+    }
+}
+
+impl Push {
+    async fn run(self, context: &Context) -> Outcome {
+        let request = v1::PushImageRequest {
+            realm: self.realm.realm,
+            name: self.reference.clone(),
+            target: self.target.unwrap_or_default(),
+        };
+        let events = context.kukeon().await?.push_image(request).await?;
+        let reference = &self.reference;
+        let results = follow(context, events, |result| match &result.error {
+            Some(_) => Ok(()),
+            None => context.out.line(format_args!(
+                "pushed image {reference:?} to {:?}",
                 result.name
             )),
         })

@@ -415,7 +415,9 @@ mod tests {
         let who = auth.identify(&basic(&name, &password), HOME).await.unwrap();
         let preparations = repo("preparations/default/web");
         assert!(auth.allow(&who, Action::Pull, &preparations).is_ok());
-        assert!(auth.allow(&who, Action::Push, &repo("a")).is_err());
+        assert!(auth.allow(&who, Action::Push, &repo("a")).is_ok());
+        assert!(auth.allow(&who, Action::Push, &preparations).is_err());
+        assert!(auth.allow(&who, Action::Delete, &repo("a")).is_err());
         assert!(auth.sees(&who, &repo("a")));
         let wrong = auth.identify(&basic(&name, "x"), HOME).await;
         assert!(matches!(wrong, Err(Refusal::Unauthorized(_))));

@@ -1,4 +1,5 @@
-//! The daemon's own login: what it pulls images with for cells.
+//! The daemon's own login: what it pulls images with for cells, and pushes them
+//! with for `kuke image push`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,7 +17,7 @@ const FILE: &str = "kukeond.secret";
 
 impl Storage {
     /// Name and password that the registry of this store always accepts, for
-    /// reading.
+    /// reading and adding; as for every account, not below `preparations/`.
     ///
     /// # Errors
     /// The disk's.
@@ -55,7 +56,7 @@ pub(super) fn account(storage: &Storage, password: &str) -> Result<Option<Accoun
         hash: String::new(),
         rules: vec![Rule {
             repositories: "**".to_owned(),
-            actions: Actions::lenient("pull"),
+            actions: Actions::lenient("pull,push"),
         }],
     }))
 }

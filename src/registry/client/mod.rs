@@ -1,9 +1,11 @@
-//! A registry, as far as pulling needs it (OCI distribution spec 1.1, "Pull").
+//! A registry, as far as pulling and pushing images need it (OCI distribution
+//! spec 1.1).
 
 mod auth;
 mod error;
 mod http;
 mod location;
+mod push;
 
 use std::collections::HashSet;
 use std::fmt;

@@ -48,7 +48,7 @@ pub(super) async fn get(
         }
     };
     let content = match file {
-        Some(file) => body::of_file(file, from, length),
+        Some(file) => body::of_file(call.files.as_ref(), file, from, length),
         None => Body::empty(),
     };
     let mut response = with_headers(

@@ -13,18 +13,23 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::answer::Failure;
+use crate::registry::sendfile::Files;
 use crate::registry::storage::Upload;
 use crate::registry::{Error, Result};
 
 /// Bytes that are read at a time.
-const PIECE: u64 = 256 << 10;
+const PIECE: u64 = 128 << 10;
 /// Pieces that wait for the disk.
-const WAITING: usize = 8;
+const WAITING: usize = 4;
 
-/// A body of a part of a file: one piece is sent while the next one is read.
-pub(super) fn of_file(file: File, from: u64, length: u64) -> Body {
+/// A body of a part of a file. Where the connection cannot send it as it is, one
+/// piece is sent while the next one is read.
+pub(super) fn of_file(files: Option<&Files>, file: File, from: u64, length: u64) -> Body {
     if length == 0 {
         return Body::empty();
+    }
+    if let Some(files) = files {
+        return files.body(file, from, length);
     }
     let file = Arc::new(file);
     let end = from + length;

@@ -10,18 +10,18 @@ use serde_json::json;
 
 use super::answer::{Answer, Code, Failure, plain};
 use super::uploads::pairs;
-use super::{App, Connection, body};
-use crate::registry::auth::{Identity, Refusal, Scope, TOKEN_LIFE};
+use super::{App, body};
+use crate::registry::auth::{Identity, Peer, Refusal, Scope, TOKEN_LIFE};
 
 /// Longest form.
 const FORM_LIMIT: u64 = 16 << 10;
 
-pub(super) async fn token(app: &App, connection: Connection, request: Request) -> Answer {
+pub(super) async fn token(app: &App, peer: Peer, request: Request) -> Answer {
     let auth = app.auth();
     let (who, asked) = match *request.method() {
         Method::GET => {
             let who = auth
-                .identify(request.headers(), connection.peer)
+                .identify(request.headers(), peer)
                 .await
                 .map_err(basic)?;
             let asked = request.uri().query().unwrap_or("").to_owned();
@@ -43,10 +43,7 @@ pub(super) async fn token(app: &App, connection: Connection, request: Request) -
             let (Some(name), Some(password)) = (name, password) else {
                 return Err(bad("username and password are needed"));
             };
-            let account = auth
-                .log_in(&name, &password, connection.peer)
-                .await
-                .map_err(basic)?;
+            let account = auth.log_in(&name, &password, peer).await.map_err(basic)?;
             (Identity::Account(account), form)
         }
         _ => return Err(Failure::method("GET, POST")),

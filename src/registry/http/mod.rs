@@ -18,6 +18,7 @@ use axum::response::Response;
 use http::{Method, StatusCode};
 
 use super::auth::{Action, Auth, Identity, Peer, Refusal};
+use super::sendfile::Files;
 use super::{Config, Repository, Result, Storage};
 use answer::{Answer, Code, Failure, plain};
 use route::{Route, Target};
@@ -34,12 +35,14 @@ struct Inner {
 }
 
 /// What a connection knows of itself; an extension of its requests.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct Connection {
     /// Who is at the other end.
     pub peer: Peer,
     /// Whether it is encrypted.
     pub tls: bool,
+    /// Where it takes files from; none when it cannot send them as they are.
+    pub(super) files: Option<Files>,
 }
 
 impl App {
@@ -75,6 +78,7 @@ struct Call<'a> {
     app: &'a App,
     who: Identity,
     repository: Repository,
+    files: Option<Files>,
 }
 
 impl Call<'_> {
@@ -105,7 +109,7 @@ async fn handle(
     Extension(connection): Extension<Connection>,
     request: Request,
 ) -> Response {
-    let base = base_url(&request, connection);
+    let base = base_url(&request, connection.tls);
     let method = request.method().clone();
     let answered = match dispatch(&app, connection, request).await {
         Ok(response) => response,
@@ -121,7 +125,7 @@ async fn dispatch(app: &App, connection: Connection, request: Request) -> Answer
         .map_err(Failure::refused)?;
     let target = route::parse(request.uri().path())?;
     if matches!(target, Target::Token) {
-        return login::token(app, connection, request).await;
+        return login::token(app, connection.peer, request).await;
     }
     let who = app
         .auth()
@@ -143,6 +147,7 @@ async fn dispatch(app: &App, connection: Connection, request: Request) -> Answer
                 app,
                 who,
                 repository,
+                files: connection.files,
             };
             in_repository(&call, route, request).await
         }
@@ -192,8 +197,8 @@ fn base_route(who: &Identity) -> Answer {
 }
 
 /// How the client calls this registry.
-fn base_url(request: &Request, connection: Connection) -> String {
-    let scheme = if connection.tls { "https" } else { "http" };
+fn base_url(request: &Request, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
     let header = request.headers().get(http::header::HOST);
     let host = header.and_then(|h| h.to_str().ok()).filter(|host| {
         // It is put into headers within quotes.

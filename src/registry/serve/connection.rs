@@ -26,7 +26,7 @@ where
     let router = app.router();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request: Request = request.map(Body::new);
-        request.extensions_mut().insert(about);
+        request.extensions_mut().insert(about.clone());
         router.clone().oneshot(request)
     });
     let connection = http1::Builder::new()

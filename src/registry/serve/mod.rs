@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::Peer;
 use super::http::{App, Connection};
+use super::sendfile::{self, Files};
 use super::{Config, Error, Limits, Result, Storage};
 
 /// How long requests in hand may take to end.
@@ -161,11 +162,14 @@ impl Loop {
             let about = Connection {
                 peer: Peer::Tcp(peer.ip().to_canonical()),
                 tls: acceptor.is_some(),
+                files: acceptor.is_none().then(Files::default),
             };
             let app = self.app.clone();
             let watcher = graceful.watcher();
             match acceptor.clone() {
                 None => tokio::spawn(async move {
+                    let files = about.files.clone().unwrap_or_default();
+                    let stream = sendfile::Connection::new(stream, files);
                     connection::serve(app, stream, about, watcher).await;
                     drop(slot);
                 }),
@@ -204,6 +208,7 @@ impl Loop {
             let about = Connection {
                 peer: Peer::Local(credentials.uid()),
                 tls: false,
+                files: None,
             };
             let app = self.app.clone();
             let watcher = graceful.watcher();

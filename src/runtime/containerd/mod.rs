@@ -24,7 +24,8 @@ use tokio::sync::Mutex;
 
 use super::{
     Connection, ContainerRequest, Error, ExecRequest, ExecSession, ImageDetail, ImageInfo,
-    PruneReport, PullRequest, Result, Runtime, RuntimeEvent, TaskRequest, image, launch,
+    PruneReport, PullRequest, PushRequest, Result, Runtime, RuntimeEvent, TaskRequest, image,
+    launch,
 };
 use crate::model::{
     Labels, ObservedContainer, ProgressSink, RegistryCredential, Settings, TaskExit,
@@ -186,6 +187,10 @@ impl Runtime for Containerd {
 
     async fn pull_image(&self, request: &PullRequest, progress: ProgressSink) -> Result<String> {
         image::pull(&self.connection().await?, request, progress).await
+    }
+
+    async fn push_image(&self, request: &PushRequest, progress: ProgressSink) -> Result<String> {
+        image::push(&self.connection().await?, request, progress).await
     }
 
     async fn load_image(

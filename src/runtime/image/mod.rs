@@ -12,6 +12,7 @@ mod load;
 mod platform;
 mod prune;
 mod pull;
+mod push;
 mod query;
 mod reference;
 mod source;
@@ -27,7 +28,7 @@ use tokio::io::AsyncRead;
 
 pub use reference::{is_internal, normalise};
 
-use super::{Connection, ImageDetail, ImageInfo, PruneReport, PullRequest, Result};
+use super::{Connection, ImageDetail, ImageInfo, PruneReport, PullRequest, PushRequest, Result};
 use crate::model::ProgressSink;
 use crate::registry::client::{Access, Registry};
 
@@ -72,6 +73,15 @@ pub(crate) async fn tags(
     let access = Access::with(credentials);
     let tags = Registry::new(image.location(), access).tags().await?;
     Ok((repository, tags))
+}
+
+/// Sends an image to a registry.
+pub(crate) async fn push(
+    c: &Connection,
+    request: &PushRequest,
+    progress: ProgressSink,
+) -> Result<String> {
+    push::push(c, request, &progress).await
 }
 
 /// Imports and unpacks an archive.
