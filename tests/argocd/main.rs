@@ -55,10 +55,16 @@ async fn on_a_real_api_server() {
 async fn creates_updates_and_leaves_others_alone(server: &Server, cluster: &Cluster) {
     println!("create, update, leave alone");
     let mut wanted = application("web");
+    let planned = argocd::plan(cluster, &wanted).await.unwrap();
+    assert_eq!(planned, (Applied::Created, Vec::new()));
+    let none = argocd::observe(cluster, &wanted).await.unwrap();
+    assert!(none.is_none(), "a plan changes nothing");
     assert_eq!(
         argocd::apply(cluster, &wanted).await.unwrap(),
         Applied::Created
     );
+    let planned = argocd::plan(cluster, &wanted).await.unwrap();
+    assert_eq!(planned, (Applied::Unchanged, Vec::new()));
     let live = server.application("web").await;
     // Nothing was dropped, changed or added by the schema.
     let body = wanted.body();
@@ -87,6 +93,14 @@ async fn creates_updates_and_leaves_others_alone(server: &Server, cluster: &Clus
     server.edit("web", theirs, "somebody").await;
     wanted.digest = digest("cd");
     wanted.commit_message = String::new();
+    let (applied, changes) = argocd::plan(cluster, &wanted).await.unwrap();
+    assert_eq!(applied, Applied::Updated);
+    assert_eq!(changes.len(), 2, "{changes:?}");
+    assert!(changes[0].starts_with("spec.source.targetRevision: is "));
+    assert_eq!(
+        changes[1],
+        "metadata.annotations.delivery.kokumi.dev/commit-message: removed"
+    );
     assert_eq!(
         argocd::apply(cluster, &wanted).await.unwrap(),
         Applied::Updated
@@ -96,6 +110,19 @@ async fn creates_updates_and_leaves_others_alone(server: &Server, cluster: &Clus
     assert_eq!(live.data["spec"]["info"][0]["value"], "team");
     let annotations = live.metadata.annotations.unwrap();
     assert_eq!(annotations["example.com/note"], "mine");
+    let mut renamed = wanted.clone();
+    renamed.name = "other".into();
+    assert!(
+        argocd::same_destination(cluster, &wanted, &renamed)
+            .await
+            .unwrap()
+    );
+    renamed.destination_namespace = "elsewhere".into();
+    assert!(
+        !argocd::same_destination(cluster, &wanted, &renamed)
+            .await
+            .unwrap()
+    );
     // What we no longer want goes.
     assert!(!annotations.contains_key("delivery.kokumi.dev/commit-message"));
 }
@@ -109,6 +136,8 @@ async fn refuses_what_belongs_to_others(server: &Server, cluster: &Cluster) {
 
     let ours = application("shared");
     for error in [
+        argocd::plan(cluster, &ours).await.unwrap_err(),
+        argocd::observe(cluster, &ours).await.unwrap_err(),
         argocd::apply(cluster, &ours).await.unwrap_err(),
         argocd::delete(cluster, &ours, true).await.unwrap_err(),
     ] {
