@@ -179,7 +179,13 @@ impl Kukeon for Delivery {
     ) -> Result<v1::ConnectClusterResponse> {
         let kitchen = self.kitchen()?;
         let registry = kitchen.map(|k| k.spec.registry_url).unwrap_or_default();
-        links::connect(self.targets.clusters(), request, &registry).await
+        links::connect(
+            self.targets.clusters(),
+            self.inner.as_ref(),
+            request,
+            &registry,
+        )
+        .await
     }
 
     async fn list_clusters(

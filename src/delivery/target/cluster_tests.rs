@@ -10,10 +10,13 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Json, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::super::clusters::Clusters;
-use super::super::{Action, Activation, Gate, Health, Reason, Target, Withdrawal, links};
+use super::super::local::fake::Fake;
+use super::super::{Action, Activation, Gate, Health, Reason, Target, Targets, Withdrawal, links};
 use super::ArgoCd;
 use crate::api::v1;
 use crate::model::delivery::{self, Artifact, DeletionPolicy, Resource, TargetType};
@@ -188,7 +191,9 @@ async fn connected() -> (Server, ArgoCd, tempfile::TempDir) {
         kubeconfig: server.start().await,
         ..Default::default()
     };
-    links::connect(&clusters, request, "").await.unwrap();
+    links::connect(&clusters, &Fake::default(), request, "")
+        .await
+        .unwrap();
     (server, ArgoCd::new(clusters), dir)
 }
 
@@ -209,15 +214,41 @@ async fn without_argocd_nothing_is_kept_and_the_reason_is_told() {
         registry_password: "s3cret".into(),
         ..Default::default()
     };
-    let registry = "https://10.0.0.1:5050";
-    let refused = links::connect(&clusters, request.clone(), registry).await;
+    let registry = "10.0.0.1:5050";
+    let machine = Fake::default();
+    let refused = links::connect(&clusters, &machine, request.clone(), registry).await;
     assert_eq!(refused.unwrap_err().reason, "ArgoCDUnavailable");
     assert!(clusters.names().unwrap().is_empty());
 
     server.set(|s| s.argocd = true);
-    let made = links::connect(&clusters, request, registry).await.unwrap();
+    let connect = |request| links::connect(&clusters, &machine, request, registry);
+    let made = connect(request.clone()).await.unwrap();
     assert_eq!(made.registry, "oci://10.0.0.1:5050");
     assert_eq!(made.secret, "argocd/kukeon-registry");
+    let secret = || {
+        let path = "/api/v1/namespaces/argocd/secrets/kukeon-registry";
+        let inside = server.0.lock().unwrap();
+        inside.objects[path]["data"].clone()
+    };
+    let encoded = |text: &str| json!(STANDARD.encode(text));
+    assert_eq!(secret()["username"], encoded("robot"));
+    assert_eq!(secret()["password"], encoded("s3cret"));
+    assert_eq!(secret().get("insecureOCIForceHttp"), None);
+    assert!(machine.done().is_empty());
+    // Without a login it gets one that may only fetch artifacts.
+    let unnamed = v1::ConnectClusterRequest {
+        registry_username: String::new(),
+        registry_password: String::new(),
+        ..request
+    };
+    connect(unnamed).await.unwrap();
+    assert_eq!(
+        machine.done(),
+        ["login argocd-default preparations/**=pull"]
+    );
+    assert_eq!(secret()["username"], encoded("argocd-default"));
+    assert_eq!(secret()["password"], encoded("generated"));
+    assert_eq!(secret()["insecureOCIForceHttp"], encoded("true"));
     target.apply(&wanted).await.unwrap();
 
     // It goes away: that is told again, and nothing else breaks.
@@ -429,4 +460,43 @@ async fn a_registry_that_no_cluster_can_reach() {
     assert!(error.is_terminal() && error.hint.contains("registryUrl"));
     wanted.artifact.oci_ref = format!("oci://reg.example/web@{}", digest());
     target.plan(&wanted).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_release_that_moves_leaves_nothing_behind() {
+    let (server, _, dir) = connected().await;
+    let machine = Fake::default();
+    machine.image("one");
+    let both = Targets::open(Arc::new(machine.clone()), dir.path()).unwrap();
+    let mut wanted = activation(Vec::new());
+    wanted.target.kind = TargetType::Kuke;
+    wanted.manifest = b"apiVersion: v1beta1\nkind: Cell\nmetadata: {name: web}\nspec: {realmId: shop, spaceId: s, stackId: t, containers: [{id: a, image: one}]}\n".to_vec();
+    wanted.inventory = both.apply(&wanted).await.unwrap().inventory;
+    wanted.inventory = both.prune(&wanted).await.unwrap();
+    assert_eq!(wanted.inventory.len(), 3);
+
+    wanted.target.kind = TargetType::ArgoCd;
+    let plan = both.plan(&wanted).await.unwrap();
+    let prunes = plan.objects.iter().filter(|o| o.action == Action::Prune);
+    assert_eq!(prunes.count(), 3);
+    let applied = both.apply(&wanted).await.unwrap();
+    assert_eq!(applied.inventory.len(), 4);
+    assert!(
+        machine.object("Cell", "web").is_some(),
+        "until the new one works"
+    );
+    wanted.inventory = applied.inventory;
+    wanted.inventory = both.prune(&wanted).await.unwrap();
+    assert_eq!(wanted.inventory.len(), 1);
+    assert!(machine.object("Cell", "web").is_none());
+
+    // And back: Argo CD takes its time, and the rest is told until it is gone.
+    wanted.target.kind = TargetType::Kuke;
+    wanted.inventory = both.apply(&wanted).await.unwrap().inventory;
+    assert_eq!(wanted.inventory.len(), 4);
+    wanted.inventory = both.prune(&wanted).await.unwrap();
+    assert_eq!(wanted.inventory.len(), 4);
+    server.set(|s| s.objects.clear());
+    wanted.inventory = both.prune(&wanted).await.unwrap();
+    assert_eq!(wanted.inventory.len(), 3);
 }

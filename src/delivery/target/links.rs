@@ -3,27 +3,36 @@
 use super::argocd::{self, Cluster, RegistryLogin, RegistryTrust};
 use super::clusters::{Clusters, Connection};
 use crate::api::{Code, Error, Result, v1};
+use crate::client::Kukeon;
 use crate::model::Name;
 
 /// Connects a cluster: verifies that its Argo CD is there, tells it how to fetch
 /// from the registry, and only then keeps the connection.
 ///
 /// `registry` is the address that the Kitchen says clusters use; empty for none.
+/// Unless a login is given, `kukeon` makes one that may only fetch artifacts.
 ///
 /// # Errors
 /// A kubeconfig that cannot be used, a cluster that cannot be reached or has no
 /// Argo CD, rights that the login lacks.
 pub async fn connect(
     clusters: &Clusters,
-    request: v1::ConnectClusterRequest,
+    kukeon: &dyn Kukeon,
+    mut request: v1::ConnectClusterRequest,
     registry: &str,
 ) -> Result<v1::ConnectClusterResponse> {
     let name: Name = or(&request.name, "default").parse()?;
     let namespace = or(&request.namespace, "argocd").to_owned();
-    let address = or(&request.registry_url, registry);
-    let login = login(&request, address)?;
+    let address = or(&request.registry_url, registry).to_owned();
+    login(&request, &address)?;
     let cluster =
         Cluster::from_kubeconfig(name.as_str(), &request.kubeconfig, &request.context).await?;
+    // Asked first: a cluster that cannot be connected leaves no login behind.
+    argocd::connect(&cluster, &namespace, None).await?;
+    if !address.is_empty() && request.registry_username.is_empty() {
+        robot(kukeon, &name, &address, &mut request).await?;
+    }
+    let login = login(&request, &address)?;
     let made = argocd::connect(&cluster, &namespace, login.as_ref()).await?;
     let connection = Connection {
         kubeconfig: request.kubeconfig,
@@ -39,6 +48,36 @@ pub async fn connect(
         registry: connection.registry,
         secret: made.secret,
     })
+}
+
+/// Fills in a login of the embedded registry, made anew each time because its
+/// password is known only then, and how the registry is trusted.
+async fn robot(
+    kukeon: &dyn Kukeon,
+    cluster: &Name,
+    address: &str,
+    request: &mut v1::ConnectClusterRequest,
+) -> Result<()> {
+    let wanted = v1::RegistryLoginRequest {
+        name: format!("argocd-{cluster}"),
+        rules: vec!["preparations/**=pull".to_owned()],
+        robot: true,
+        ..Default::default()
+    };
+    let made = match kukeon.registry_login(wanted).await {
+        Ok(made) => made,
+        // Without an embedded registry it is another one, without a login.
+        Err(error) if error.reason == "NoRegistry" => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    request.registry_username = made.name;
+    request.registry_password = made.password;
+    if request.registry_ca.is_empty() && made.tls {
+        request.registry_ca = made.ca;
+    }
+    // `https://` says that something in front of it speaks TLS.
+    request.registry_plain_http |= !made.tls && !address.starts_with("https://");
+    Ok(())
 }
 
 /// Asks every connected cluster, or the one that is named, how it is.

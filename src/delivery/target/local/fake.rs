@@ -277,6 +277,19 @@ impl Kukeon for Fake {
         Ok(futures::stream::iter([Ok(chunk)]).boxed())
     }
 
+    async fn registry_login(
+        &self,
+        request: v1::RegistryLoginRequest,
+    ) -> Result<v1::RegistryLoginResponse> {
+        let what = format!("login {} {}", request.name, request.rules.join(" "));
+        self.0.lock().unwrap().done.push(what);
+        Ok(v1::RegistryLoginResponse {
+            name: request.name,
+            password: "generated".into(),
+            ..Default::default()
+        })
+    }
+
     async fn version(&self, _: v1::VersionRequest) -> Result<v1::VersionResponse> {
         unimplemented!("not asked by the target")
     }

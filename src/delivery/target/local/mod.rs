@@ -6,7 +6,7 @@
 
 mod change;
 #[cfg(test)]
-mod fake;
+pub(super) mod fake;
 mod health;
 mod images;
 mod key;
