@@ -2,10 +2,10 @@
 
 use axum::body::Body;
 use axum::response::Response;
+use http::StatusCode;
 use http::header::{
     ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, StatusCode};
 use serde_json::json;
 
 use crate::oci::digest::DigestError;
@@ -65,7 +65,7 @@ pub(super) struct Failure {
     status: StatusCode,
     /// Code, message and detail of each error.
     errors: Vec<(Code, String, serde_json::Value)>,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
     scope: Option<String>,
 }
 
@@ -74,7 +74,7 @@ impl Failure {
         Self {
             status,
             errors: vec![(code, message.into(), serde_json::Value::Null)],
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
             scope: None,
         }
     }
@@ -130,7 +130,7 @@ impl Failure {
     }
 
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.headers.push((name, value));
         self
     }
 

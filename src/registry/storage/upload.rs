@@ -28,7 +28,7 @@ enum State {
     /// A request writes to it.
     Busy,
     /// Hash of what came so far, which are so many bytes.
-    Idle { size: u64, hasher: Hasher },
+    Idle { size: u64, hasher: Box<Hasher> },
 }
 
 /// A session that this request has for itself. Dropping it keeps what came.
@@ -84,7 +84,7 @@ impl Storage {
         };
         let size = size_of(&stat);
         let hasher = match sessions.insert(id.to_owned(), State::Busy) {
-            Some(State::Idle { size: seen, hasher }) if seen == size => Some(hasher),
+            Some(State::Idle { size: seen, hasher }) if seen == size => Some(*hasher),
             _ => None,
         };
         drop(sessions);
@@ -250,7 +250,7 @@ impl Drop for Upload {
             sessions.retain(|_, state| matches!(state, State::Busy));
         }
         if let Some(hasher) = self.hasher.take() {
-            let size = self.size;
+            let (size, hasher) = (self.size, Box::new(hasher));
             sessions.insert(self.id.clone(), State::Idle { size, hasher });
         }
     }
