@@ -23,7 +23,6 @@ const BOUND_LEN: usize = 16;
 #[derive(Default)]
 pub(super) struct Sessions(Mutex<HashMap<String, State>>);
 
-#[allow(clippy::large_enum_variant, reason = "few, and short-lived")]
 enum State {
     /// A request writes to it.
     Busy,
