@@ -140,7 +140,7 @@ async fn bad_archives_leave_nothing() {
                 let n = layer_at(f);
                 f[n].1[5000] ^= 1;
             }),
-            "digest mismatch",
+            "digest of blob",
         ),
         (
             "layer is missing",
