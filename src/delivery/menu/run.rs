@@ -148,6 +148,10 @@ pub async fn abort<S: Servings>(
     mut run: MenuRun,
     force: bool,
 ) -> Result<MenuRun, S::Error> {
+    if run.finished_at.is_some() && run.phase != RunPhase::Failed {
+        // It came to its end before anybody ended it: its outcome stays.
+        return Ok(run);
+    }
     match run.phase {
         RunPhase::Preparing => enter(&mut run, RunPhase::Aborted),
         _ if force => enter(&mut run, RunPhase::Aborted),

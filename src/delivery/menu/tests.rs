@@ -310,6 +310,10 @@ async fn a_run_goes_out_in_waves() {
     let run = world.drive(&[]).await.unwrap();
     assert_eq!(run.phase, RunPhase::Committed);
     assert!(world.all_new(), "{:?}", world.members());
+    // What is over cannot be ended any more.
+    let strategy = &world.menu.spec.strategy;
+    let late = abort(&world.kitchen, strategy, run.clone(), true).await;
+    assert_eq!(late.ok().map(|late| late.phase), Some(RunPhase::Committed));
     assert_eq!(
         run.members.iter().map(|m| m.wave).collect::<Vec<_>>(),
         [0, 1, 2]
