@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rustix::process::Pid;
-
-use super::tasks;
+use super::{shims, tasks};
 use crate::model::TaskState;
 use crate::runtime::{Connection, Result};
 
@@ -39,7 +37,7 @@ async fn wait(c: &Connection, namespace: &str, id: &str) -> Result<bool> {
     let began = Instant::now();
     let mut seen = false;
     loop {
-        let helpers = helpers(namespace, id);
+        let helpers = shims::processes(namespace, id);
         if helpers.is_empty() {
             break;
         }
@@ -51,15 +49,7 @@ async fn wait(c: &Connection, namespace: &str, id: &str) -> Result<bool> {
             // It hangs, containerd knows nothing of it, and its socket would be
             // taken for the new task's.
             None => {
-                for pid in helpers {
-                    let done = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                    tracing::warn!(
-                        id,
-                        pid = pid.as_raw_nonzero(),
-                        killed = done.is_ok(),
-                        "a shim hung"
-                    );
-                }
+                shims::kill(id, &helpers);
                 break;
             }
         }
@@ -124,58 +114,9 @@ fn clear(directory: &Path) {
     tracing::warn!(directory = %directory.display(), removed = done.is_ok(), "left by a creation that broke off");
 }
 
-/// The shim, and the helper that cleans up after one, that run for this task.
-fn helpers(namespace: &str, id: &str) -> Vec<Pid> {
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    processes
-        .flatten()
-        .filter_map(|p| p.file_name().to_str()?.parse().ok())
-        .filter(|pid| {
-            let line = fs::read(format!("/proc/{pid}/cmdline"));
-            line.is_ok_and(|line| is_helper(&line, namespace, id))
-        })
-        .filter_map(Pid::from_raw)
-        .collect()
-}
-
-/// The command line of a shim: `containerd-shim-… -namespace NS -id ID …`, in
-/// any order, one argument a NUL.
-fn is_helper(line: &[u8], namespace: &str, id: &str) -> bool {
-    let mut arguments = line.split(|b| *b == 0);
-    let program = arguments.next().unwrap_or_default();
-    let name = program.rsplit(|b| *b == b'/').next().unwrap_or_default();
-    if !name.starts_with(b"containerd-shim") {
-        return false;
-    }
-    let arguments: Vec<&[u8]> = arguments.collect();
-    let has = |flag: &str, value: &str| {
-        arguments
-            .windows(2)
-            .any(|pair| pair[0] == flag.as_bytes() && pair[1] == value.as_bytes())
-    };
-    has("-namespace", namespace) && has("-id", id)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn helpers_are_told_by_their_whole_id() {
-        let line =
-            b"/usr/bin/containerd-shim-runc-v2\0-namespace\0a.io\0-address\0/s\0-id\0x_y\0delete\0";
-        assert!(is_helper(line, "a.io", "x_y"));
-        assert!(!is_helper(line, "a.io", "x"));
-        assert!(!is_helper(line, "b.io", "x_y"));
-        assert!(!is_helper(
-            b"sh\0-namespace\0a.io\0-id\0x_y\0",
-            "a.io",
-            "x_y"
-        ));
-        assert!(!is_helper(b"", "a.io", "x_y"));
-    }
 
     #[test]
     fn the_directory_is_only_the_tasks_own() {

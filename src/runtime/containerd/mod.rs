@@ -8,6 +8,7 @@ mod making;
 mod namespaces;
 mod records;
 mod runc;
+mod shims;
 mod snapshots;
 mod tasks;
 

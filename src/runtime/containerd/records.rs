@@ -15,7 +15,7 @@ use futures::future::try_join_all;
 use oci_spec::image::ImageConfiguration;
 use prost_types::{Any, FieldMask};
 
-use super::{filter, snapshots, tasks};
+use super::{filter, shims, snapshots, tasks};
 use crate::model::{Labels, ObservedContainer, ObservedTask, label};
 use crate::runtime::{Connection, ContainerRequest, Error, Result, image, spec};
 
@@ -282,6 +282,7 @@ pub async fn remove(c: &Connection, namespace: &str, id: &str) -> Result<()> {
         Some(r) if !r.snapshot_key.is_empty() => (r.snapshotter, r.snapshot_key),
         _ => (c.snapshotter.clone(), id.to_owned()),
     };
+    shims::clear(c, namespace, id).await;
     // The record last: as long as it is there, a retry finds what is left.
     snapshots::remove(c, namespace, &snapshotter, &key).await?;
     let request = DeleteContainerRequest { id: id.into() };
