@@ -129,7 +129,8 @@ one_round() { # prefix of the series
     runc --root "$dir/runc" delete -f probe
 }
 
-sleep 1
+# Every 30 seconds the daemon gives back what work that is over has left.
+sleep 35
 idle="$(resident) MiB, own pages $(anonymous) MiB"
 for _ in 1 2 3; do one_round warm-up-; done
 for _ in $(seq "$rounds"); do one_round ''; done
@@ -148,6 +149,7 @@ for _ in $(seq "$rounds"); do
     timed get-json kuke get cells -o json
     timed version kuke --version
 done
+sleep 35
 busy="$(resident) MiB, own pages $(anonymous) MiB"
 
 echo "date      $(date -u +%Y-%m-%d)"

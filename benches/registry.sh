@@ -24,6 +24,8 @@ finish() {
     set +e
     kill $ours $theirs 2>/dev/null
     wait $ours $theirs 2>/dev/null
+    # Also ends the containerd that kukeond brought up.
+    KUKEON_NO_DAEMON=true "$dir/kuke" uninstall --yes >/dev/null 2>&1
     findmnt -rno TARGET | grep "^$dir" | sort -r | xargs -r umount -l
     rm -rf "$dir"
 }

@@ -103,6 +103,7 @@ async fn serve(resolved: &Resolved) -> Result<()> {
     let delivering = tokio::spawn(working.clone().run(loop_stop.clone()));
     let mut serving = tokio::spawn(listen(working.clone(), listener, peers, stop.clone()));
     let watchdog = tokio::spawn(notify::watchdog());
+    let memory = tokio::spawn(memory::keep_small());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         run_path = %settings.run_path.display(),
@@ -152,6 +153,7 @@ async fn serve(resolved: &Resolved) -> Result<()> {
         tracing::warn!("the loop did not end in time");
     }
     watchdog.abort();
+    memory.abort();
     tracing::info!("ended");
     match ended {
         Ok(result) => result,

@@ -492,6 +492,11 @@ fn wrong_usage(mode: Mode) -> Verdict {
         );
     }
     host.kuke(&["aply"]).says(&["apply"]);
+    // What docker's users type first.
+    for image in ["kukeon.internal/hello", "busybox"] {
+        host.kuke(&["run", "-d", image])
+            .says(&[&format!("kuke run --image {image}")]);
+    }
     host.kuke(&["--help"])
         .ok()
         .says(&["apply", "exec", "uninstall"]);

@@ -27,7 +27,22 @@ pub async fn bring_up(run: &Run, context: &Context) -> Result<Up, Failure> {
         return from_file(run, context, &kukeon, file).await;
     }
     let name = run.cell.clone().unwrap_or_default();
-    start(context, &kukeon, name, run.scope.single()).await
+    if name.contains(['/', ':']) {
+        return Err(
+            usage(format!("{name:?} is an image, not the name of a cell"))
+                .hint(format!("say `kuke run --image {name}`"))
+                .into(),
+        );
+    }
+    let known = start(context, &kukeon, name.clone(), run.scope.single()).await;
+    known.map_err(|failure| match failure {
+        Failure::Error(error) if error.code == Code::NotFound && error.hint.is_empty() => error
+            .hint(format!(
+                "to make a cell of an image say `kuke run --image {name}`"
+            ))
+            .into(),
+        other => other,
+    })
 }
 
 async fn from_image(
