@@ -1,7 +1,8 @@
 //! What a manifest leaves out and the stored object keeps.
 
+use super::container::spec_hash;
 use crate::model::delivery::keys;
-use crate::model::{AnyObject, Meta, RegistryCredential};
+use crate::model::{AnyObject, Cell, Meta, Name, RegistryCredential};
 
 /// Labels that say which release made an object.
 const OWNER: [&str; 3] = [keys::RECIPE, keys::SERVING, keys::NAMESPACE];
@@ -39,9 +40,26 @@ pub fn inherit(current: &AnyObject, wanted: &mut AnyObject) {
             wanted.status.clone_from(&current.status);
             wanted.spec.run_generation = current.spec.run_generation;
             wanted.spec.restart_generation = current.spec.restart_generation;
+            forget_runs(current, wanted);
         }
         _ => {}
     }
+}
+
+/// How a container ended says nothing of the one that it is changed into: that
+/// one has not run yet.
+fn forget_runs(current: &Cell, wanted: &mut Cell) {
+    let hash = |cell: &Cell, name: &Name| {
+        let mut containers = cell.spec.containers.iter();
+        containers.find(|c| c.id == *name).map(spec_hash)
+    };
+    let mut statuses = std::mem::take(&mut wanted.status.containers);
+    for status in &mut statuses {
+        if hash(current, &status.name) != hash(wanted, &status.name) {
+            status.run_generation = 0;
+        }
+    }
+    wanted.status.containers = statuses;
 }
 
 fn meta(current: &Meta, wanted: &mut Meta) {

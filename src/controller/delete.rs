@@ -100,16 +100,28 @@ impl Controller {
         request: &v1::DeleteRequest,
         emit: &Emitter,
     ) -> Result<Vec<String>> {
-        if self.stored(at)?.is_none() {
-            return Err(self.first_missing(at));
+        match self.identity(at)? {
+            Some(uid) => self.delete_known(at, &uid, request, emit).await,
+            None => Err(self.first_missing(at)),
         }
+    }
+
+    /// Deletes the object that has this uid. Another of the same name came after
+    /// it, when somebody else was quicker; that one is not meant.
+    async fn delete_known(
+        &self,
+        at: &ObjectRef,
+        uid: &str,
+        request: &v1::DeleteRequest,
+        emit: &Emitter,
+    ) -> Result<Vec<String>> {
         let mut steps = Vec::new();
         if !matches!(at, ObjectRef::Cell(_)) {
-            self.mark_scope(at, request.cascade).await?;
-            self.delete_children(at, request, emit).await?;
+            self.mark_scope(at, uid, request.cascade).await?;
+            self.delete_children(at, uid, request, emit).await?;
         }
         let _lock = self.store.lock(at, LockMode::Exclusive, LOCK_WAIT).await?;
-        let Some(mut object) = self.stored(at)? else {
+        let Some(mut object) = self.stored(at)?.filter(|o| o.meta().uid == uid) else {
             return Ok(steps);
         };
         meta_mut(&mut object)
@@ -142,12 +154,23 @@ impl Controller {
     async fn delete_children(
         &self,
         at: &ObjectRef,
+        uid: &str,
         request: &v1::DeleteRequest,
         emit: &Emitter,
     ) -> Result<()> {
-        let mut below = futures::stream::iter(self.child_refs(at)?)
-            .map(|child| async move {
-                let done = Box::pin(self.delete_tree(&child, request, emit)).await;
+        let known = |child: ObjectRef| (self.identity(&child), child);
+        let children: Vec<_> = self.child_refs(at)?.into_iter().map(known).collect();
+        // Read before the parent is looked at: they are this parent's.
+        if self.identity(at)?.as_deref() != Some(uid) {
+            return Ok(());
+        }
+        let mut below = futures::stream::iter(children)
+            .map(|(of_child, child)| async move {
+                let done = match of_child {
+                    Ok(Some(uid)) => Box::pin(self.delete_known(&child, &uid, request, emit)).await,
+                    Ok(None) => Err(not_found(&child)),
+                    Err(error) => Err(error),
+                };
                 (child, done)
             })
             .buffer_unordered(WIDTH);
@@ -169,8 +192,11 @@ impl Controller {
     }
 
     /// Records that a scope shall go, so that nothing new is put into it.
-    async fn mark_scope(&self, at: &ObjectRef, cascade: bool) -> Result<()> {
+    async fn mark_scope(&self, at: &ObjectRef, uid: &str, cascade: bool) -> Result<()> {
         let _lock = self.store.lock(at, LockMode::Exclusive, LOCK_WAIT).await?;
+        let Some(mut object) = self.stored(at)?.filter(|o| o.meta().uid == uid) else {
+            return Ok(());
+        };
         let children = self.store.children(at)?;
         if !cascade && !children.is_empty() {
             let names: Vec<String> = children.iter().take(5).map(ToString::to_string).collect();
@@ -191,13 +217,16 @@ impl Controller {
             )
             .hint("Use --cascade to delete them too"));
         }
-        if let Some(mut object) = self.stored(at)? {
-            meta_mut(&mut object)
-                .deletion
-                .get_or_insert_with(jiff::Timestamp::now);
-            self.put(&object)?;
-        }
+        meta_mut(&mut object)
+            .deletion
+            .get_or_insert_with(jiff::Timestamp::now);
+        self.put(&object)?;
         Ok(())
+    }
+
+    /// What tells an object from a later one of the same name.
+    fn identity(&self, at: &ObjectRef) -> Result<Option<String>> {
+        Ok(self.stored(at)?.map(|object| object.meta().uid.clone()))
     }
 
     /// Removes one container from its cell's spec and from the host.

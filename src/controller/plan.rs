@@ -7,12 +7,11 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::status::{ended, run_of};
+use super::status::{ended, is_current, run_of};
 use super::step::{Plan, Step};
-use crate::apply::spec_hash;
 use crate::model::{
     Cell, ContainerSpec, ContainerStatus, Meta, Name, ObservedCell, ObservedContainer,
-    ObservedScope, PullPolicy, Resources, RestartPolicy, RunState, TaskExit, TaskState, label,
+    ObservedScope, PullPolicy, Resources, RestartPolicy, RunState, TaskExit, TaskState,
 };
 use crate::runtime::container_id;
 use crate::runtime::image::normalise;
@@ -239,14 +238,20 @@ fn verdict(cell: &Cell, spec: &ContainerSpec, observed: &ObservedCell) -> Verdic
     }
     let status = cell.status.containers.iter().find(|s| s.name == spec.id);
     let record = observed.containers.get(&spec.id);
-    if let Some(TaskState::Created | TaskState::Running | TaskState::Paused) =
-        record.and_then(|r| r.task).map(|t| t.state)
-    {
-        return Verdict::Run(false);
-    }
-    match ended(cell.spec.run_generation, status, record) {
-        None => Verdict::Run(false),
-        Some(exit) => after_exit(spec, status, exit, observed.now),
+    let exit = ended(cell.spec.run_generation, spec, status, record);
+    let alive = record.filter(|r| {
+        let state = r.task.map(|t| t.state);
+        let up = matches!(
+            state,
+            Some(TaskState::Created | TaskState::Running | TaskState::Paused)
+        );
+        // What runs with another spec is no sign that this one has not ended:
+        // a change of an ended job may just have been undone.
+        up && (exit.is_none() || is_current(spec, r))
+    });
+    match exit {
+        Some(exit) if alive.is_none() => after_exit(spec, status, exit, observed.now),
+        _ => Verdict::Run(false),
     }
 }
 
@@ -359,7 +364,7 @@ fn take_down(
     };
     let mut lane = stop(&spec.id, record, grace(Some(spec), options));
     // An ended container whose record is outdated is made anew at its next start.
-    let outdated = record.labels.get(label::SPEC_HASH) != Some(&spec_hash(spec));
+    let outdated = !is_current(spec, record);
     if outdated && cell.spec.run_state == RunState::Running && !rebuild {
         lane.push(Step::RemoveContainer {
             container: spec.id.clone(),
@@ -390,9 +395,8 @@ fn bring_up(
         up: Vec::new(),
         starts: false,
     };
-    let hash = spec_hash(spec);
     let name = || spec.id.clone();
-    let usable = record.filter(|r| r.snapshot && r.labels.get(label::SPEC_HASH) == Some(&hash));
+    let usable = record.filter(|r| r.snapshot && is_current(spec, r));
 
     let state = usable.and_then(|r| r.task).map(|t| t.state);
     let limits = effective_limits(spec, options);

@@ -182,6 +182,103 @@ fn a_change_that_is_undone_leaves_the_others_alone() {
     }
 }
 
+/// A finished job beside a server: `cell`, `host`.
+fn job_and_server() -> (Cell, Host) {
+    let (mut cell, mut host) = pair();
+    end_job(&mut host, 0);
+    host.converge(&mut cell);
+    assert_eq!(cell.status.containers[0].state, ContainerState::Exited);
+    (cell, host)
+}
+
+fn end_job(host: &mut Host, code: i32) {
+    let job = host.seen.containers.get_mut(&name("a")).unwrap();
+    job.task.as_mut().unwrap().state = TaskState::Stopped(TaskExit {
+        code,
+        at: at(1_000_000),
+    });
+}
+
+/// The cell with another command for `a`, as `apply` makes it.
+fn with_another_job(current: &Cell) -> Cell {
+    let mut wanted = current.clone();
+    wanted.spec.containers[0].args = vec!["other".into()];
+    let mut object = crate::model::AnyObject::Cell(wanted);
+    crate::apply::inherit(&crate::model::AnyObject::Cell(current.clone()), &mut object);
+    match object {
+        crate::model::AnyObject::Cell(cell) => cell,
+        _ => unreachable!("a cell stays one"),
+    }
+}
+
+#[test]
+fn what_has_ended_runs_once_when_it_is_changed() {
+    for (cut, saved, ends) in cuts() {
+        let (cell, mut host) = job_and_server();
+        let server = host.pid("b");
+        let mut cell = with_another_job(&cell);
+        host.cut(&mut cell, cut, saved);
+        if ends {
+            host.let_end();
+        }
+        host.converge(&mut cell);
+        let case = format!("cut after {cut}, saved {saved}, ends {ends}");
+        assert_eq!(cell.status.state, CellState::Ready, "{case}");
+        assert_eq!(host.starts[&name("a")], 2, "{case}");
+        assert_eq!((host.pid("b"), host.starts[&name("b")]), (server, 1));
+        let hash = &host.seen.containers[&name("a")].labels[label::SPEC_HASH];
+        assert_eq!(*hash, spec_hash(&cell.spec.containers[0]), "{case}");
+        // It ends in its turn, and that is that.
+        end_job(&mut host, 3);
+        host.converge(&mut cell);
+        assert_eq!(host.starts[&name("a")], 2, "{case}");
+        assert_eq!(cell.status.containers[0].exit_code, Some(3), "{case}");
+        assert_eq!(cell.status.state, CellState::Degraded, "{case}");
+    }
+}
+
+/// Nobody has noted the end before the change: its task is still there.
+#[test]
+fn an_end_of_the_earlier_spec_is_none_of_the_new_one() {
+    let (cell, mut host) = pair();
+    end_job(&mut host, 1);
+    let mut cell = with_another_job(&cell);
+    host.converge(&mut cell);
+    assert_eq!(host.starts[&name("a")], 2);
+    assert_eq!(cell.status.state, CellState::Ready);
+    assert_eq!(cell.status.containers[0].exit_code, None);
+}
+
+#[test]
+fn an_ended_job_whose_change_is_undone_stays_ended() {
+    for (cut, saved, ends) in cuts() {
+        let (cell, mut host) = job_and_server();
+        let server = host.pid("b");
+        let mut wanted = with_another_job(&cell);
+        wanted.meta.generation += 1;
+        let seen = derive(&cell, &host.seen, "", "");
+        let mut earlier = earlier(cell, &wanted, seen);
+        host.cut(&mut wanted, cut, saved);
+        if ends {
+            host.let_end();
+        }
+        let starts = host.starts[&name("a")];
+        host.converge(&mut earlier);
+        let case = format!("cut after {cut}, saved {saved}, ends {ends}");
+        assert_eq!(host.starts[&name("a")], starts, "{case}");
+        let job = &earlier.status.containers[0];
+        assert_eq!(job.state, ContainerState::Exited, "{case}");
+        assert_eq!(job.exit_code, Some(0), "{case}");
+        assert_eq!((host.pid("b"), host.starts[&name("b")]), (server, 1));
+        assert!(
+            host.seen
+                .containers
+                .get(&name("a"))
+                .is_none_or(|r| r.task.is_none())
+        );
+    }
+}
+
 #[test]
 fn a_stopped_cell_stays_stopped_after_a_reboot() {
     let (mut cell, mut host) = single(RestartPolicy::Always);

@@ -95,6 +95,10 @@ impl Controller {
         for child in self.child_refs(at)? {
             if !self.is_being_deleted(&child)? {
                 let _lock = self.store.lock(&child, LockMode::Exclusive, wait).await?;
+                if !self.is_being_deleted(at)? {
+                    // It is gone, and this is one that came after it.
+                    return Ok(());
+                }
                 if let Some(mut object) = self.stored(&child)? {
                     super::apply::meta_mut(&mut object)
                         .deletion
@@ -107,7 +111,7 @@ impl Controller {
         Ok(())
     }
 
-    fn is_being_deleted(&self, at: &ObjectRef) -> Result<bool> {
+    pub(super) fn is_being_deleted(&self, at: &ObjectRef) -> Result<bool> {
         Ok(self
             .stored(at)?
             .is_some_and(|object| object.meta().deletion.is_some()))

@@ -1,9 +1,10 @@
 //! Derivation of status from intent and observation. Pure, like `plan`.
 
 use super::plan::{Options, Verdict, verdicts};
+use crate::apply::spec_hash;
 use crate::model::{
-    Cell, CellState, CellStatus, ContainerState, ContainerStatus, NetworkStatus, ObservedCell,
-    ObservedContainer, RunState, TaskExit, TaskState, label,
+    Cell, CellState, CellStatus, ContainerSpec, ContainerState, ContainerStatus, NetworkStatus,
+    ObservedCell, ObservedContainer, RunState, TaskExit, TaskState, label,
 };
 
 /// The run that a record belongs to; 0 when it is of none, as after it was told
@@ -13,14 +14,21 @@ pub fn run_of(record: &ObservedContainer) -> i64 {
     run.and_then(|run| run.parse().ok()).unwrap_or_default()
 }
 
+/// Whether a record was made for this spec, and not for an earlier one.
+pub fn is_current(spec: &ContainerSpec, record: &ObservedContainer) -> bool {
+    record.labels.get(label::SPEC_HASH) == Some(&spec_hash(spec))
+}
+
 /// How a container ended in the given run, from its stopped task or, when that
 /// is gone, from what was recorded; `None` when it has not ended in this run.
+/// The task of an earlier spec says nothing of this one.
 pub fn ended(
     run_generation: i64,
+    spec: &ContainerSpec,
     status: Option<&ContainerStatus>,
     record: Option<&ObservedContainer>,
 ) -> Option<TaskExit> {
-    if let Some(record) = record {
+    if let Some(record) = record.filter(|r| is_current(spec, r)) {
         let this_run = run_of(record) == run_generation;
         if let (true, Some(TaskState::Stopped(exit))) = (this_run, record.task.map(|t| t.state)) {
             return Some(exit);
@@ -93,7 +101,7 @@ fn container(
     known: Option<&ContainerStatus>,
     record: Option<&ObservedContainer>,
     verdict: Verdict,
-    spec: &crate::model::ContainerSpec,
+    spec: &ContainerSpec,
     now: jiff::Timestamp,
 ) -> ContainerStatus {
     let run = cell.spec.run_generation;
@@ -101,7 +109,7 @@ fn container(
         .cloned()
         .unwrap_or_else(|| ContainerStatus::new(spec.id.clone()));
     let new_run = status.run_generation != run;
-    let exit = ended(run, known, record);
+    let exit = ended(run, spec, known, record);
     if new_run {
         status.restart_count = 0;
     }
@@ -110,7 +118,9 @@ fn container(
     if let Some(record) = record {
         status.containerd_id.clone_from(&record.id);
     }
-    let task = record.and_then(|r| r.task);
+    // A task of another spec does not take an end back that is known of this one.
+    let own = record.filter(|r| exit.is_none() || is_current(spec, r));
+    let task = own.and_then(|r| r.task);
     match task.map(|t| (t.state, t.pid)) {
         Some((TaskState::Running, pid)) => {
             status.state = ContainerState::Ready;
@@ -172,7 +182,7 @@ fn ended_state(cell: &Cell, exit: TaskExit) -> ContainerState {
 fn summarise(
     cell: &Cell,
     containers: &[ContainerStatus],
-    verdicts: &[(&crate::model::ContainerSpec, Verdict)],
+    verdicts: &[(&ContainerSpec, Verdict)],
 ) -> (CellState, String, String) {
     let none = String::new;
     if cell.spec.run_state == RunState::Stopped {

@@ -24,6 +24,16 @@ pub(super) struct Emitter {
 }
 
 impl Emitter {
+    /// For work on the way to what was asked for: its results are not told, its
+    /// progress is.
+    pub fn silent(&self) -> Self {
+        let (sender, _) = mpsc::unbounded_channel();
+        Self {
+            sender,
+            watch: self.watch.clone(),
+        }
+    }
+
     /// One object or action is done.
     pub fn result(&self, result: v1::ResourceResult) {
         let event = v1::Event {

@@ -12,7 +12,8 @@ impl Controller {
     ) -> Result<Applied> {
         let at: ObjectRef = wanted.at.clone().into();
         self.check_limits(&wanted)?;
-        if mode.dry_run && !self.store.exists(&at)? && planned.contains(&wanted.at.stack().into()) {
+        let new = !self.store.exists(&at)? || self.goes(&at)?;
+        if mode.dry_run && new && planned.contains(&wanted.at.stack().into()) {
             let plan = self.plan_new_cell(wanted);
             return Ok(Applied::new("created", Vec::new(), plan.describe(&at)));
         }
@@ -124,10 +125,15 @@ impl Controller {
         let mut texts = texts(&changes);
         let runs = wanted.spec.run_state == RunState::Running;
         let was_stopped = current.spec.run_state == RunState::Stopped;
-        let context = self.cell_context(wanted.clone())?;
-        let observed = self.observe_cell(&context).await?;
+        let observed = {
+            let context = self.cell_context(wanted.clone())?;
+            self.observe_cell(&context).await?
+        };
         // Observed, not recorded: without a daemon nobody has noted the end.
-        let state = self.derive_status(&context, &observed).state;
+        let before = self.cell_context(current)?;
+        let seen = self.derive_status(&before, &observed);
+        let current = &before.cell;
+        let state = seen.state;
         let anew = changes
             .iter()
             .any(|c| matches!(c.action, Action::Restart | Action::Recreate));
@@ -151,11 +157,6 @@ impl Controller {
             return Ok(Applied::new("updated", texts, plan.describe(&at)));
         }
         let mut steps = self.fetch_images(&wanted, &emit.watch).await?;
-        let before = CellContext {
-            cell: current,
-            ..context
-        };
-        let seen = self.derive_status(&before, &observed);
         let earlier = undo::earlier(before.cell, &wanted, seen);
         self.store.put_cell(&wanted)?;
         match self.bring_about(wanted, mode, emit).await {

@@ -4,6 +4,7 @@
 //! cannot is undone, so that a wrong request leaves host and store as they were.
 
 mod cell;
+mod going;
 mod scope;
 pub(super) mod undo;
 
@@ -11,8 +12,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 
+use self::going::refuse_deleted;
 use super::Controller;
-use super::context::CellContext;
 use super::errors::{cancelled, not_found};
 use super::execute::{Target, Watch};
 use super::plan::plan_cell;
@@ -234,6 +235,9 @@ impl Controller {
         // In-process without containerd nothing can be done: say so before
         // anything is written.
         self.require_containerd().await?;
+        if !mode.dry_run {
+            self.finish_deletion(object, emit).await?;
+        }
         match object {
             AnyObject::Container(_) => Ok(()),
             _ => {
@@ -286,7 +290,7 @@ impl Controller {
         let mut missing = Vec::new();
         let mut parent = at.parent();
         while let Some(at) = parent {
-            if self.store.exists(&at)? || planned.contains(&at) {
+            if (self.store.exists(&at)? && !self.goes(&at)?) || planned.contains(&at) {
                 break;
             }
             parent = at.parent();
@@ -347,17 +351,6 @@ impl Controller {
         self.store.exists(at).unwrap_or(false)
     }
 
-    fn refuse_if_parent_goes(&self, at: &ObjectRef) -> Result<()> {
-        let mut parent = at.parent();
-        while let Some(above) = parent {
-            if let Some(object) = self.stored(&above)? {
-                refuse_deleted(&above, object.meta())?;
-            }
-            parent = above.parent();
-        }
-        Ok(())
-    }
-
     /// An object from the store.
     pub(super) fn stored(&self, at: &ObjectRef) -> Result<Option<AnyObject>> {
         Ok(match at {
@@ -416,18 +409,6 @@ fn exists(at: &ObjectRef) -> Error {
         format!("{at} already exists"),
     )
     .hint("choose another name, or change it with `kuke apply`")
-}
-
-fn refuse_deleted(at: &ObjectRef, meta: &Meta) -> Result<()> {
-    match meta.deletion {
-        None => Ok(()),
-        Some(_) => Err(Error::new(
-            Code::Conflict,
-            "BeingDeleted",
-            format!("{at} is being deleted"),
-        )
-        .hint("try again when it is gone")),
-    }
 }
 
 fn refuse_immutable(at: &ObjectRef, changes: &[Change]) -> Result<()> {

@@ -11,6 +11,10 @@ impl Controller {
         watch: &Watch,
     ) -> Result<Applied> {
         let at = wanted.at();
+        if mode.dry_run && self.goes(&at)? {
+            // It would be finished with first.
+            return self.create_scope(wanted, mode, planned, watch).await;
+        }
         if self.store.exists(&at)? {
             // What need not change is left under a shared lock, as the loop does
             // it: it must not wait for work on the cells below, nor hold it up.
