@@ -8,13 +8,17 @@ unset "${!KUKEON_@}" "${!KUKE_@}"
 
 usage() {
     cat <<'TEXT'
-usage: ./tests/run.sh [--only gates|unit|e2e|cluster|vm]... [--no-install] [FILTER...]
+usage: ./tests/run.sh [--only gates|unit|e2e|cluster|containerd|install|vm]...
+                      [--no-install] [FILTER...]
 
   --only STAGE   run this stage only; may be given several times. `cluster`
                  runs only when it is named: it builds a Kubernetes API server
                  (Go, ten minutes) and tests the Argo CD target against it. So
                  does `vm`: it installs kukeon in a virtual machine (qemu, ten
-                 minutes), reboots it and cuts its power
+                 minutes), reboots it and cuts its power. `containerd` builds
+                 containerd 1.7 and 2.1 with runc 1.3 (Go, five minutes) and
+                 runs a part of the end-to-end tests on each, and with crun;
+                 `install` runs install.sh from source in a bare Debian
   --no-install   install no package; what is missing is skipped or fails
   FILTER         run only the end-to-end tests whose names contain it
 
@@ -26,7 +30,7 @@ stages='' install=yes filters=()
 while [ $# -gt 0 ]; do
     case $1 in
         --only)
-            case ${2:-} in gates | unit | e2e | cluster | vm) stages="$stages $2" ;; *) usage >&2; exit 2 ;; esac
+            case ${2:-} in gates | unit | e2e | cluster | containerd | install | vm) stages="$stages $2" ;; *) usage >&2; exit 2 ;; esac
             shift
             ;;
         --no-install) install=no ;;
@@ -91,7 +95,7 @@ prerequisites() {
     for pair in containerd:containerd ctr:containerd runc:runc nft:nftables ip:iproute2 protoc:protobuf-compiler \
         cc:gcc /usr/lib/cni/bridge:containernetworking-plugins /bin/busybox:busybox-static skopeo:skopeo \
         docker-registry:docker-registry htpasswd:apache2-utils jq:jq curl:curl shellcheck:shellcheck openssl:openssl \
-        script:bsdutils nsenter:util-linux; do
+        script:bsdutils nsenter:util-linux systemd-socket-activate:systemd; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     if [ -e /bin/busybox ] && ! /bin/busybox --list >/dev/null 2>&1; then missing+=(busybox-static); fi
@@ -178,6 +182,50 @@ if [[ " $stages " == *" cluster "* ]]; then
         schema=$(cd "$dir" && go mod download -json github.com/argoproj/argo-cd/v3@v3.3.0 | jq -r .Dir)/manifests/crds/application-crd.yaml
         KUBE_APISERVER=$dir/kube-apiserver ARGOCD_CRD=$schema cargo test --quiet --locked --test argocd -- --show-output 2>&1 | tee "$logs/cluster"
         counted cluster "$logs/cluster" "${PIPESTATUS[0]}"
+    fi
+fi
+
+# e2e_with DIR: the part of the end-to-end tests that meets containerd, with the
+# programs in DIR before the system's.
+e2e_with() {
+    title "containerd: ${1##*/}"
+    as_root env "KUKE_BIN=$(realpath "$binary")" "KUKE_CONTAINERD=$1" "$harness" --test-threads 2 \
+        apply:: lifecycle:: images:: daemon:: output:: cleanup:: containerd_dies "${filters[@]}" 2>&1 |
+        tee "$logs/containerd-${1##*/}"
+    counted e2e "$logs/containerd-${1##*/}" "${PIPESTATUS[0]}"
+}
+
+if [[ " $stages " == *" containerd "* ]]; then
+    title containerd
+    dir=$(realpath "${CARGO_TARGET_DIR:-target}")/containerd
+    binary=${KUKE_BIN:-${CARGO_TARGET_DIR:-target}/release/kuke}
+    if [ -z "${KUKE_BIN:-}" ]; then
+        gate "release build" cargo rustc --quiet --locked --release --bin kuke -- -C target-feature=+crt-static
+    fi
+    harness=$(cargo test --quiet --locked --no-run --test e2e --message-format json |
+        sed -n 's/.*"executable":"\([^"]*\/e2e-[^"]*\)".*/\1/p' | tail -n 1)
+    if ! command -v go >/dev/null; then skip containerd "the Go toolchain is not installed"
+    else
+        leave='no_btrfs no_devmapper no_zfs no_cri'
+        for version in v1.7 v2; do
+            mkdir -p "$dir/$version"
+            gate "build containerd $version" env -C "tests/containerd/$version" CGO_ENABLED=0 \
+                go build -tags "$leave" -ldflags '-s -w' -o "$dir/$version/" tool
+        done
+        # runc's own start is written in C.
+        gate "build runc" env -C tests/containerd/runc CGO_ENABLED=1 go build -ldflags '-s -w' -o "$dir/v2/" tool
+        for version in v1.7 v2; do e2e_with "$dir/$version"; done
+    fi
+    if ! command -v crun >/dev/null && [ $install = yes ] && command -v apt-get >/dev/null; then
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 \
+            install crun >/dev/null
+    fi
+    if ! command -v crun >/dev/null; then skip crun "crun is not installed"
+    else
+        # containerd's shim asks for runc by name.
+        mkdir -p "$dir/crun"
+        ln -sf "$(command -v crun)" "$dir/crun/runc"
+        e2e_with "$dir/crun"
     fi
 fi
 

@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::time::Duration;
 
 use crate::command::eventually;
 use crate::host::{Engine, Host, LIMIT, Mode};
-use crate::manifest::{cell, container, shell, sleeper};
+use crate::manifest::{Gate, cell, container, shell, sleeper};
 use crate::runner::{Case, Verdict};
 use crate::{cases, cases_in_both_modes};
 
@@ -291,8 +290,11 @@ fn failed_change_is_undone(mode: Mode) -> Verdict {
         .says(&["kukeon.internal/nope:1"]);
     assert_eq!(host.container("trio", "main")["pid"], server);
     // What ends later is the cell's own state.
-    host.apply(&manifest(&container("sleep 1; exit 3", &[])))
+    let gate = Gate::new(&host, "end");
+    let script = format!("{}; exit 3", Gate::WAIT);
+    host.apply(&manifest(&container(&script, &[gate.volume()])))
         .ok();
+    gate.open();
     eventually(10.0, "it has failed", || {
         host.container("trio", "main")["state"] == "Error"
     });
@@ -564,7 +566,9 @@ fn default_containerd_is_brought_up() -> Verdict {
     .ok()
     .says(&["unchanged"]);
     host.start_daemon();
-    std::thread::sleep(Duration::from_millis(500));
+    host.kuke(&["apply", "-f", &example("hello-world.yaml")])
+        .ok()
+        .says(&["unchanged"]);
     assert_eq!(host.container("hello", "hello")["pid"], pid);
     host.finish();
     Ok(())

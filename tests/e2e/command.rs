@@ -153,6 +153,11 @@ impl Running {
         String::from_utf8_lossy(&self.out.lock().unwrap()).into_owned()
     }
 
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it has not ended.
     pub fn alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
@@ -222,15 +227,21 @@ impl Running {
 /// Runs a program of the system to its end and returns what it said.
 #[track_caller]
 pub fn system(program: &str, arguments: &[&str]) -> Done {
-    let mut command = Command::new(program);
-    command.args(arguments);
+    let mut command = Command::new("env");
+    command.arg(program).args(arguments);
+    command.env("PATH", crate::world::path());
     let line = format!("{program} {}", arguments.join(" "));
     Running::start(command, line, None).wait(Duration::from_secs(60))
 }
 
-/// Fails the test unless `check` becomes true in time.
+/// How much longer than an idle machine a busy one may take.
+const BUSY: f32 = 6.0;
+
+/// Fails the test unless `check` becomes true. The seconds are those of an idle
+/// machine; since a test goes on as soon as it can, a busy one is given more.
 #[track_caller]
 pub fn eventually(seconds: f32, what: &str, mut check: impl FnMut() -> bool) {
+    let seconds = seconds * BUSY;
     let deadline = Instant::now() + Duration::from_secs_f32(seconds);
     while !check() {
         assert!(Instant::now() < deadline, "not within {seconds} s: {what}");

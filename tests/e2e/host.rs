@@ -17,7 +17,7 @@ use crate::runner::{note, quietly};
 use crate::world::{self, Containerd, world};
 
 /// Longest a verb may take before the test fails.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// How `kuke` reaches what it works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,10 +153,7 @@ impl Host {
             .arg("--")
             .arg(program);
         command.env_clear();
-        command.env(
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        );
+        command.env("PATH", world::path());
         command.env("HOME", self.dir.join("home"));
         command.env("KUKEOND_CONFIGURATION", self.server_configuration());
         command.current_dir(&self.dir);
@@ -269,6 +266,23 @@ impl Host {
     pub fn await_state(&self, cell: &str, state: &str) {
         eventually(20.0, &format!("cell {cell} is {state}"), || {
             self.state(cell) == state
+        });
+    }
+
+    /// Waits until a container of a cell is in a state.
+    #[track_caller]
+    pub fn await_container(&self, cell: &str, container: &str, state: &str) {
+        let what = format!("container {container} of {cell} is {state}");
+        eventually(20.0, &what, || {
+            self.container(cell, container)["state"] == state
+        });
+    }
+
+    /// Waits until a container has written a word to its log.
+    #[track_caller]
+    pub fn await_log(&self, cell: &str, word: &str) {
+        eventually(10.0, &format!("{cell} says {word}"), || {
+            self.kuke(&["log", cell]).out.contains(word)
         });
     }
 

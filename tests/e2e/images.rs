@@ -384,9 +384,12 @@ fn registry_breaks_off(mode: Mode) -> Verdict {
     let left = registry.relay(5055, 6_000_000);
     host.apply(&realm(PASSWORD).replace(ADDRESS, relayed)).ok();
     let reference = format!("{relayed}/team/big:1");
+    let before = kept(&host).without(&["content"]);
     host.kuke(&["image", "pull", &reference])
         .code(5)
         .says(&["team/big:1"]);
+    let difference = before.difference(&kept(&host).without(&["content"]));
+    assert_eq!(difference, "", "only what a next pull goes on from is kept");
     host.kuke(&["image", "list"])
         .ok()
         .says_nothing_of(&["team/big"]);

@@ -78,7 +78,7 @@ fn log_follow(mode: Mode) -> Verdict {
     eventually(5.0, "the first line comes at once", || {
         following.out().contains("line 1")
     });
-    let done = following.wait(Duration::from_secs(15)).ok();
+    let done = following.wait(LIMIT).ok();
     assert_eq!(
         done.out, "line 1\nline 2\nline 3\nline 4\n",
         "it ends with the container"
@@ -88,7 +88,7 @@ fn log_follow(mode: Mode) -> Verdict {
     let following = host.start(&["log", "-f", "long"]);
     eventually(5.0, "it follows", || following.out().contains("up"));
     following.signal(Signal::SIGINT);
-    let done = following.wait(Duration::from_secs(5));
+    let done = following.wait(LIMIT);
     assert!([0, 130].contains(&done.code), "{done:?}");
     host.finish();
     Ok(())

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::command::{eventually, system};
 use crate::image;
-use crate::runner::{Skip, Verdict};
+use crate::runner::{Skip, Verdict, quietly};
 
 const PARENT: &str = "/var/tmp";
 const PREFIX: &str = "kuke-e2e-";
@@ -39,6 +39,16 @@ pub fn world() -> &'static World {
     WORLD.get().expect("prepared before the first test")
 }
 
+/// Where programs are looked for: first in the directory `KUKE_CONTAINERD`, if
+/// there is one, so that another containerd or runc than the system's is used.
+pub fn path() -> String {
+    let usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    match std::env::var("KUKE_CONTAINERD") {
+        Ok(first) => format!("{first}:{usual}"),
+        Err(_) => usual.to_owned(),
+    }
+}
+
 /// A containerd of our own.
 pub struct Containerd {
     child: Child,
@@ -64,7 +74,9 @@ impl Containerd {
         )
         .unwrap();
         let mut command = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-            Command::new("containerd")
+            let mut command = Command::new("env");
+            command.arg("containerd");
+            command
         } else {
             let mut command = Command::new("unshare");
             command.args(["-m", "--propagation", "slave", "sh", "-c"]);
@@ -73,6 +85,7 @@ impl Containerd {
             command
         };
         let log = fs::File::create(dir.join("log")).unwrap();
+        command.env("PATH", path());
         command.arg("-c").arg(&config).args(["--log-level", "info"]);
         let child = command
             .stdin(Stdio::null())
@@ -171,6 +184,10 @@ pub fn prepare() -> Verdict {
     fs::copy(program(), &kuke).unwrap();
     fs::hard_link(&kuke, bin.join("kukeond")).unwrap();
     let busybox = image::busybox(&dir.join("images"), "docker.io/library/busybox:latest");
+    for (program, flag) in [("containerd", "--version"), ("runc", "--version")] {
+        let said = quietly(|| system(program, &[flag])).ok().out;
+        println!("with {}", said.lines().next().unwrap_or(program));
+    }
     let containerd = Containerd::start(&dir.join("containerd"));
     let world = World {
         dir,
