@@ -378,7 +378,13 @@ run_demo() {
 # --- uninstall ---------------------------------------------------------------
 
 uninstall() {
-    local packages=()
+    local packages=() socket=${unit%.service}.socket
+    # Of docs/systemd.md: a call would start the service that goes away here.
+    if has_systemd && [ -e "$socket" ]; then
+        as_root systemctl disable --quiet --now kukeond.socket
+        as_root rm -f "$socket"
+        changed "removed the socket unit $socket"
+    fi
     if has_systemd && [ -e "$unit" ]; then
         as_root systemctl disable --quiet --now kukeond
         as_root rm -f "$unit"

@@ -128,7 +128,7 @@ fi
 prerequisites
 
 if wanted gates; then
-    scripts=(install.sh tests/run.sh tests/vm/*.sh .ci/run benches/*.sh)
+    scripts=(install.sh tests/run.sh tests/vm/*.sh tests/install/*.sh .ci/run benches/*.sh)
     if command -v shellcheck >/dev/null; then gate shellcheck shellcheck "${scripts[@]}"
     else skip shellcheck "shellcheck is not installed"; fi
     gate format cargo fmt --check
@@ -227,6 +227,16 @@ if [[ " $stages " == *" containerd "* ]]; then
         ln -sf "$(command -v crun)" "$dir/crun/runc"
         e2e_with "$dir/crun"
     fi
+fi
+
+if [[ " $stages " == *" install "* ]]; then
+    title install
+    if ! command -v mmdebstrap >/dev/null && [ $install = yes ] && command -v apt-get >/dev/null; then
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 \
+            install mmdebstrap >/dev/null
+    fi
+    as_root env "PATH=$PATH" "HOME=$HOME" tests/install/run.sh 2>&1 | tee "$logs/install"
+    counted install "$logs/install" "${PIPESTATUS[0]}"
 fi
 
 if [[ " $stages " == *" vm "* ]]; then
