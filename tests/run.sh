@@ -204,6 +204,10 @@ if [[ " $stages " == *" containerd "* ]]; then
     fi
     harness=$(cargo test --quiet --locked --no-run --test e2e --message-format json |
         sed -n 's/.*"executable":"\([^"]*\/e2e-[^"]*\)".*/\1/p' | tail -n 1)
+    if [ $install = yes ] && command -v apt-get >/dev/null; then
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 \
+            install libseccomp-dev pkg-config crun >/dev/null
+    fi
     if ! command -v go >/dev/null; then skip containerd "the Go toolchain is not installed"
     else
         leave='no_btrfs no_devmapper no_zfs no_cri'
@@ -212,13 +216,9 @@ if [[ " $stages " == *" containerd "* ]]; then
             gate "build containerd $version" env -C "tests/containerd/$version" CGO_ENABLED=0 \
                 go build -tags "$leave" -ldflags '-s -w' -o "$dir/$version/" tool
         done
-        # runc's own start is written in C.
-        gate "build runc" env -C tests/containerd/runc CGO_ENABLED=1 go build -ldflags '-s -w' -o "$dir/v2/" tool
+        # runc's own start is written in C, and so is libseccomp.
+        gate "build runc" env -C tests/containerd/runc CGO_ENABLED=1 go build -tags seccomp -ldflags '-s -w' -o "$dir/v2/" tool
         for version in v1.7 v2; do e2e_with "$dir/$version"; done
-    fi
-    if ! command -v crun >/dev/null && [ $install = yes ] && command -v apt-get >/dev/null; then
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 \
-            install crun >/dev/null
     fi
     if ! command -v crun >/dev/null; then skip crun "crun is not installed"
     else
