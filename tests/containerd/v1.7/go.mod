@@ -1,6 +1,6 @@
 module kukeon.invalid/containerd
 
-go 1.26.8
+go 1.24.0
 
 tool (
 	github.com/containerd/containerd/cmd/containerd
