@@ -221,6 +221,9 @@ if [[ " $stages " == *" containerd "* ]]; then
         for version in v1.7 v2; do e2e_with "$dir/$version"; done
     fi
     if ! command -v crun >/dev/null; then skip crun "crun is not installed"
+    elif ! as_root prlimit --memlock=unlimited:unlimited true; then
+        # It does so for every container, to load its device filter.
+        skip crun "crun raises the limit of locked memory, which this machine refuses"
     else
         # containerd's shim asks for runc by name.
         mkdir -p "$dir/crun"

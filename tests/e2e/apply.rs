@@ -260,7 +260,9 @@ fn failed_change_is_undone(mode: Mode) -> Verdict {
         assert_eq!(containers[0]["args"][1], serve, "{now:#}");
         assert_eq!(host.container("trio", "main")["state"], "Ready");
         assert_eq!(host.container("trio", "job")["state"], "Exited");
-        assert_eq!(said("job", "once"), 1, "a finished job stays finished");
+        // The network is of all containers: with it they change, the job too.
+        let runs = if n < 3 { 1 } else { 2 };
+        assert_eq!(said("job", "once"), runs, "a finished job stays finished");
         if n < 3 {
             assert_eq!(host.container("trio", "helper")["pid"], helper);
             assert_eq!(host.address("trio"), address);
