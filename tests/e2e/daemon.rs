@@ -753,7 +753,7 @@ fn socket_activation() -> Verdict {
     let mut daemon = activate(&[&listen]);
     let runs = |daemon: &Running| {
         let program = fs::read_link(format!("/proc/{}/exe", daemon.pid())).unwrap();
-        program == fs::canonicalize(&kukeond).unwrap()
+        program.file_name() == Some("kukeond".as_ref())
     };
     // By the mode anybody may connect: the daemon looks who it is.
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
