@@ -119,8 +119,7 @@ mod tests {
     fn the_program_goes_on_afterwards() {
         let resident = || {
             let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-            let file = statm.split(' ').nth(2).unwrap().parse::<u64>().unwrap();
-            file
+            statm.split(' ').nth(2).unwrap().parse::<u64>().unwrap()
         };
         let before = resident();
         unmap_program();
