@@ -118,6 +118,27 @@ cargo_deny() {
     cargo install --quiet --locked cargo-deny --version 0.20.2
 }
 
+# Programs that Debian does not have, of fixed versions, built once into target/.
+# What cannot be had is skipped by the tests that want it.
+go_tools() {
+    local dir pair name
+    dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")/tools
+    export PATH="$PATH:$dir"
+    if [ $install = no ] || ! command -v go >/dev/null; then return; fi
+    for pair in oras=oras.land/oras/cmd/oras@v1.2.3 \
+        crane=github.com/google/go-containerregistry/cmd/crane@v0.20.3 \
+        oci-conformance=github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111; do
+        name=${pair%%=*}
+        if command -v "$name" >/dev/null; then continue; fi
+        echo "building $name (Go, once)"
+        if GOBIN=$dir/.new GOFLAGS='' CGO_ENABLED=0 timeout 300 go install -trimpath -ldflags '-s -w' "${pair#*=}" >"$logs/go" 2>&1; then
+            mv "$dir/.new/$(basename "${pair%%@*}")" "$dir/$name"
+        else
+            echo "$name cannot be built: $(tail -n 1 "$logs/go")"
+        fi
+    done
+}
+
 # --- stages ------------------------------------------------------------------
 
 title "prerequisites"
@@ -136,6 +157,11 @@ if wanted gates; then
     title "dependency policy"
     if cargo_deny; then gate "dependency policy" cargo deny --locked check bans licenses sources
     else skip "dependency policy" "cargo-deny is not installed and could not be built"; fi
+fi
+
+if wanted unit || wanted e2e; then
+    title tools
+    go_tools
 fi
 
 if wanted unit; then
@@ -162,7 +188,7 @@ if wanted e2e; then
     harness=$(cargo test --quiet --locked --no-run --test e2e --message-format json |
         sed -n 's/.*"executable":"\([^"]*\/e2e-[^"]*\)".*/\1/p' | tail -n 1)
     if [ -n "$harness" ] && [ -x "$binary" ]; then
-        as_root env "KUKE_BIN=$(realpath "$binary")" "$harness" "${filters[@]}" 2>&1 | tee "$logs/e2e"
+        as_root env "PATH=$PATH" "KUKE_BIN=$(realpath "$binary")" "$harness" "${filters[@]}" 2>&1 | tee "$logs/e2e"
         counted e2e "$logs/e2e" "${PIPESTATUS[0]}"
     else
         failed=$((failed + 1)) failures+=("e2e: no binary to test")

@@ -19,7 +19,7 @@ macro_rules! need {
     };
 }
 
-fn installed(program: &str) -> bool {
+pub fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }

@@ -4,5 +4,6 @@
 
 mod api;
 mod clients;
+mod conformance;
 mod faults;
 mod support;
