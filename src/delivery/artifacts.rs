@@ -158,6 +158,7 @@ impl Artifacts {
             | registry::Error::ManifestUnknown { .. }
             | registry::Error::BlobUnknown { .. }) => {
                 Failure::new(failure::Reason::SourceNotFound, error.to_string())
+                    .hint("push it, or change spec.source; then `kuke recipe refresh`")
             }
             error => Failure::new(failure::Reason::SourceUnavailable, error.to_string()),
         };

@@ -34,7 +34,9 @@ impl Fault {
 
     /// A failure of where artifacts are kept.
     pub fn store(message: impl Into<String>) -> Self {
-        Self::new("StoreFailed", message).passing()
+        Self::new("StoreFailed", message)
+            .passing()
+            .hint("look at the disk below the run path; it is tried again by itself")
     }
 
     /// Marks it as one that may pass.

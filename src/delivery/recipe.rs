@@ -249,7 +249,15 @@ impl Delivery {
                         &recipe, effective, resolved, rendered, artifact, number, message, now,
                     )?;
                     changes.extend(new.map(|p| p.into()));
-                    (Some(name), Some(artifact.clone()))
+                    let status = &recipe.status;
+                    let hash = Some(&rendered.config_hash);
+                    // Only its artifact had been lost: nothing new was made.
+                    match status.latest_preparation.as_ref() == Some(&name)
+                        && status.latest_config_hash.as_ref() == hash
+                    {
+                        true => (None, None),
+                        false => (Some(name), Some(artifact.clone())),
+                    }
                 }
             };
             if let (Some(name), Some(artifact)) = (name, artifact) {

@@ -96,14 +96,19 @@ impl Delivery {
             &serving.meta.namespace,
             &serving.spec.preparation,
         );
-        let preparation: Preparation = self
-            .read(&at)?
-            .ok_or_else(|| Fault::new("PreparationNotFound", format!("{at} not found")))?;
-        let manifest = self
-            .artifacts
-            .manifest(&preparation.spec.artifact)
-            .await
-            .map_err(Fault::passing)?;
+        let name = &serving.spec.recipe;
+        let preparation: Preparation = self.read(&at)?.ok_or_else(|| {
+            Fault::new("PreparationNotFound", format!("{at} not found")).hint(format!(
+                "activate another with `kuke promote {name}`; `kuke history {name}` lists them"
+            ))
+        })?;
+        let manifest = self.artifacts.manifest(&preparation.spec.artifact).await;
+        let manifest = manifest.map_err(|fault| {
+            fault.passing().hint(format!(
+                "what runs goes on; `kuke recipe refresh {name}` makes the latest again, \
+                 `kuke rollback {name}` activates another"
+            ))
+        })?;
         // What is not part of the artifact follows the Recipe as it is now.
         let effective = recipe.and_then(|recipe| self.effective(recipe).ok());
         let target = effective
@@ -357,6 +362,12 @@ impl Delivery {
         let at = serving.at();
         self.forget(&at);
         let gate = matches!(fault.reason.as_str(), "Unhealthy" | "HealthTimeout");
+        let mut fault = fault.clone();
+        if gate && fault.hint.is_empty() {
+            let name = &serving.spec.recipe;
+            fault.hint =
+                format!("look at `kuke log`, then `kuke rollback {name}` or a new revision");
+        }
         self.transact(|| {
             let Some(mut now) = self.same(serving)? else {
                 return Ok((Vec::new(), ()));
@@ -409,7 +420,7 @@ impl Delivery {
         match fault.reason.as_str() {
             "ArgoCDUnavailable" => Ok(Next::Rest.or_after(PROBE)),
             _ if gate || !fault.transient => Ok(Next::Rest),
-            _ => Err(fault.clone()),
+            _ => Err(fault),
         }
     }
 

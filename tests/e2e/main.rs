@@ -15,7 +15,9 @@ mod cleanup;
 mod command;
 mod convert;
 mod daemon;
+mod deaths;
 mod delivery;
+mod failures;
 mod host;
 mod hosted;
 mod image;
@@ -26,6 +28,7 @@ mod manifest;
 mod menus;
 mod output;
 mod registry;
+mod releases;
 mod render;
 mod runner;
 mod targets;
@@ -48,6 +51,9 @@ fn main() -> std::process::ExitCode {
         convert::CASES,
         menus::CASES,
         delivery::CASES,
+        failures::CASES,
+        releases::CASES,
+        deaths::CASES,
         targets::CASES,
     ]
     .concat();

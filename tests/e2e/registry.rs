@@ -157,6 +157,27 @@ impl Registry {
             .join("data")
     }
 
+    /// Brings it back with what it had.
+    pub fn restart(&mut self) {
+        self.child = Self::spawn(&self.dir, &self.netns);
+        self.await_answer();
+    }
+
+    /// Pushes files as the one layer of an artifact; pushing again moves the tag.
+    pub fn push_files(&self, name: &str, files: &[(&str, &str)]) {
+        let place = self.dir.join("files");
+        fs::remove_dir_all(&place).ok();
+        for (path, text) in files {
+            let path = place.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let (from, to) = (place.display(), self.dir.join("files.tar"));
+        let script = format!("tar -C {from} -cf {} .", to.display());
+        system("sh", &["-c", &script]).ok();
+        self.push_layer(name, &fs::read(&to).unwrap());
+    }
+
     /// Ends it at once.
     pub fn kill(&mut self) {
         self.child.kill().ok();

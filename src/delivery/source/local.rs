@@ -146,6 +146,7 @@ fn failed(path: &Path, error: Errno) -> Failure {
     match error {
         Errno::NOENT | Errno::NOTDIR => {
             Failure::new(Reason::SourceNotFound, format!("{shown} is not there"))
+                .hint("make it, or change spec.source.path; then `kuke recipe refresh`")
         }
         Errno::XDEV => invalid(format!(
             "{shown} is a link that leads out of the source root"

@@ -242,11 +242,13 @@ fn failed(shown: &str, error: client::Error) -> Failure {
     match error {
         client::Error::NotFound(_) => {
             Failure::new(Reason::SourceNotFound, format!("{shown} is not there"))
+                .hint("push it, or change spec.source; then `kuke recipe refresh`")
         }
         client::Error::Unauthorized { .. } => {
             Failure::new(Reason::SourceUnavailable, error.to_string())
                 .hint("give a login: a Pantry with username and password")
         }
-        error => Failure::new(Reason::SourceUnavailable, format!("{shown}: {error}")),
+        error => Failure::new(Reason::SourceUnavailable, format!("{shown}: {error}"))
+            .hint("it is tried again by itself; `kuke recipe refresh` does it now"),
     }
 }

@@ -1,0 +1,264 @@
+//! Rules of releases: templates, approvals, locks of Menus, nothing written
+//! twice, and the same digest on every instance.
+
+use std::fs;
+
+use crate::command::{eventually, system};
+use crate::delivery::{HEAD, active, latest, source, text};
+use crate::host::{Host, Mode};
+use crate::manifest::sleeper;
+use crate::runner::{Case, Verdict};
+use crate::{cases, cases_in_both_modes};
+
+pub const CASES: &[&[Case]] = &[
+    cases_in_both_modes![templates_render_their_consumers],
+    cases![
+        the_newest_of_several_approvals_wins,
+        a_menu_run_locks_its_members,
+        what_is_as_it_should_be_is_not_written,
+        instances_make_the_same_artifact,
+    ],
+];
+
+fn recipe(name: &str, dir: &str, more: &str) -> String {
+    format!(
+        "{HEAD}kind: Recipe\nmetadata: {{name: {name}}}\nspec:\n  source: {{path: {dir}}}\n  \
+         target: {{kuke: {{minHealthy: 0s, healthTimeout: 20s}}}}\n{more}"
+    )
+}
+
+fn coloured(colour: &str) -> String {
+    format!(
+        "  patches:\n  - target: {{kind: Cell, name: web}}\n    \
+         set: {{'.spec.containers[id=main].env': ['COLOUR={colour}']}}\n"
+    )
+}
+
+fn manifest(host: &Host, preparation: &str) -> String {
+    host.kuke(&["manifest", preparation]).ok().out
+}
+
+fn templates_render_their_consumers(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    let dir = source(&host, &sleeper("web"));
+    let template = |colour: &str| {
+        format!(
+            "{HEAD}kind: RecipeTemplate\nmetadata: {{name: base}}\nspec:\n  source: {{path: {dir}}}\n{}",
+            coloured(colour)
+        )
+    };
+    let consumer = |name: &str, more: &str| {
+        format!(
+            "{HEAD}kind: Recipe\nmetadata: {{name: {name}}}\nspec:\n  templateRef: {{name: base}}\n  \
+             target: {{kuke: {{minHealthy: 0s, healthTimeout: 20s}}}}\n{more}"
+        )
+    };
+    assert_ne!(host.apply(&consumer("web", "")).code, 0);
+    let found = host.get("recipe", "web");
+    assert_eq!(
+        found["status"]["conditions"][0]["reason"],
+        "TemplateNotFound"
+    );
+    host.apply(&template("red")).ok();
+    eventually(20.0, "the template is found", || {
+        !latest(&host, "web").is_empty()
+    });
+    host.apply(&consumer("own", &coloured("green"))).ok();
+    host.kuke(&["promote", "web", "--wait"]).ok();
+    let before = ["web", "own"].map(|name| latest(&host, name));
+    assert!(manifest(&host, &before[0]).contains("COLOUR=red"));
+    assert!(
+        manifest(&host, &before[1]).contains("COLOUR=green"),
+        "its own wins"
+    );
+    // An edit of the template renders all that use it, and activates nothing.
+    host.apply(&template("blue")).ok();
+    eventually(20.0, "it is rendered anew", || {
+        latest(&host, "web") != before[0]
+    });
+    assert!(manifest(&host, &latest(&host, "web")).contains("COLOUR=blue"));
+    assert_eq!(active(&host, "web"), before[0]);
+    // The inputs of the other one came to the same bytes.
+    assert!(manifest(&host, &latest(&host, "own")).contains("COLOUR=green"));
+    host.kuke(&["delete", "recipetemplate", "base"])
+        .code(4)
+        .says(&["web"]);
+    for name in ["web", "own"] {
+        host.kuke(&["delete", "recipe", name]).ok();
+    }
+    host.kuke(&["delete", "recipetemplate", "base"]).ok();
+    host.finish();
+    Ok(())
+}
+
+/// The documents of these Preparations, with an approval on each.
+fn approved(host: &Host, preparations: &[&String]) -> String {
+    let documents = preparations.iter().map(|name| {
+        let document = host.kuke(&["get", "prep", name, "-o", "yaml"]).ok().out;
+        let with = "  labels:\n    delivery.kokumi.dev/approve-deploy: \"true\"\n";
+        document.replacen("  labels:\n", with, 1)
+    });
+    documents.collect::<Vec<_>>().join("---\n")
+}
+
+fn the_newest_of_several_approvals_wins() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let dir = source(&host, &sleeper("web"));
+    let made: Vec<String> = ["one", "two", "three"]
+        .iter()
+        .map(|colour| {
+            host.apply(&recipe("web", &dir, &coloured(colour))).ok();
+            latest(&host, "web")
+        })
+        .collect();
+    // While the Recipe rests nobody takes them one by one.
+    host.kuke(&["recipe", "suspend", "web"]).ok();
+    host.apply(&approved(&host, &[&made[1], &made[0]])).ok();
+    host.kuke(&["recipe", "resume", "web"]).ok();
+    eventually(30.0, "the newer one is active", || {
+        host.kuke(&["get", "serving", "web"]).code == 0 && active(&host, "web") == made[1]
+    });
+    for (name, superseded) in [(&made[0], true), (&made[1], false)] {
+        let meta = host.get("prep", name)["metadata"].clone();
+        assert!(
+            meta["labels"]
+                .get("delivery.kokumi.dev/approve-deploy")
+                .is_none(),
+            "{meta}"
+        );
+        let at = text(&meta["annotations"]["delivery.kokumi.dev/approved-at"]);
+        assert_eq!(at.contains("superseded"), superseded, "{at}");
+    }
+    let history = host.kuke(&["history", "web"]).ok().out;
+    assert_eq!(history.matches("approved by label").count(), 1, "{history}");
+    host.finish();
+    Ok(())
+}
+
+fn a_menu_run_locks_its_members() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let dir = source(&host, &sleeper("web"));
+    fs::create_dir(format!("{dir}/side")).unwrap();
+    fs::write(format!("{dir}/side/manifest.yaml"), sleeper("side")).unwrap();
+    host.apply(&recipe("web", &dir, &coloured("one"))).ok();
+    let first = latest(&host, "web");
+    host.apply(&recipe("side", &format!("{dir}/side"), "")).ok();
+    let menu = format!(
+        "{HEAD}kind: Menu\nmetadata: {{name: lunch}}\nspec:\n  recipes: [{{name: web}}, {{name: side, dependsOn: [web]}}]\n  \
+         strategy: {{healthTimeout: 60s, minHealthy: 20s}}\n"
+    );
+    host.apply(&menu).ok();
+    host.kuke(&["menu", "run", "lunch"]).ok().says(&["started"]);
+    eventually(30.0, "the members are locked", || {
+        let serving = host.kuke(&["get", "serving", "side", "-o", "json"]);
+        serving.code == 0 && serving.json()["status"]["lock"].is_string()
+    });
+    for verb in [&["promote", "web"][..], &["promote", "side"]] {
+        host.kuke(verb)
+            .code(4)
+            .says(&["held by the menu run", "kuke menu abort"]);
+    }
+    host.kuke(&["menu", "run", "lunch"])
+        .code(4)
+        .says(&["in a run already"]);
+    host.kuke(&["delete", "menu", "lunch"]).code(4);
+    host.kuke(&["delete", "recipe", "side"])
+        .code(4)
+        .says(&["lunch"]);
+    // An approval waits for the end.
+    host.apply(&recipe("web", &dir, &coloured("two"))).ok();
+    let second = latest(&host, "web");
+    host.apply(&approved(&host, &[&second])).ok();
+    host.kuke(&["recipe", "refresh", "web"]).ok();
+    let label = |host: &Host| {
+        let meta = host.get("prep", &second)["metadata"].clone();
+        meta["labels"]
+            .get("delivery.kokumi.dev/approve-deploy")
+            .cloned()
+    };
+    assert!(label(&host).is_some(), "it waits");
+    assert_eq!(
+        text(&host.get("serving", "web")["spec"]["preparationName"]),
+        first
+    );
+    host.kuke(&["menu", "abort", "lunch", "--wait"]).ok();
+    eventually(30.0, "the approval is taken", || {
+        label(&host).is_none()
+            && host.kuke(&["get", "serving", "web"]).code == 0
+            && active(&host, "web") == second
+    });
+    host.kuke(&["delete", "menu", "lunch"]).ok();
+    host.finish();
+    Ok(())
+}
+
+/// Every file of the state with what tells whether it was written.
+fn written(host: &Host) -> String {
+    let below = host.run_path.display().to_string();
+    let format = "%P %i %T@ %s\n";
+    let found = system(
+        "find",
+        &[
+            &below,
+            "(",
+            "-path",
+            "*/.delivery/*",
+            "-o",
+            "-path",
+            "*/registry/*",
+            ")",
+            "-type",
+            "f",
+            "-printf",
+            format,
+        ],
+    );
+    let mut lines: Vec<String> = found.ok().out.lines().map(str::to_owned).collect();
+    lines.sort();
+    assert!(lines.len() > 8, "{lines:?}");
+    lines.join("\n")
+}
+
+fn what_is_as_it_should_be_is_not_written() -> Verdict {
+    let mut host = Host::new(Mode::Daemon);
+    let dir = source(&host, &sleeper("web"));
+    host.apply(&recipe("web", &dir, "  autoDeployLatest: true\n"))
+        .ok();
+    host.kuke(&["wait", "serving/web", "--timeout", "30s"]).ok();
+    let pid = host.get("cell", "web")["status"]["containers"][0]["pid"].clone();
+    let before = written(&host);
+    host.apply(&recipe("web", &dir, "  autoDeployLatest: true\n"))
+        .ok()
+        .says(&["unchanged"]);
+    // A start looks at everything again.
+    host.stop_daemon();
+    host.start_daemon();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(written(&host), before);
+    host.kuke_in(Mode::InProcess, &["promote", "web", "--wait"])
+        .ok();
+    assert_eq!(written(&host), before);
+    let now = host.get("cell", "web")["status"]["containers"][0]["pid"].clone();
+    assert_eq!(now, pid);
+    host.finish();
+    Ok(())
+}
+
+fn instances_make_the_same_artifact() -> Verdict {
+    let digests = ["one", "two"].map(|_| {
+        let host = Host::new(Mode::InProcess);
+        let dir = source(&host, &sleeper("web"));
+        host.apply(&recipe("web", &dir, &coloured("red"))).ok();
+        let found = host.get("recipe", "web");
+        let status = &found["status"];
+        let made = (
+            text(&status["latestArtifactDigest"]),
+            text(&status["latestConfigHash"]),
+        );
+        host.finish();
+        made
+    });
+    assert!(digests[0].0.starts_with("sha256:"), "{digests:?}");
+    assert_eq!(digests[0], digests[1]);
+    Ok(())
+}
