@@ -144,6 +144,13 @@ impl Delivery {
     /// the daemon the loop does the rest; without one nobody else would.
     pub(super) async fn settle_object(&self, at: &ReleaseRef) -> Result<()> {
         let first = self.drive(at).await;
+        if self.is_live()
+            && let Err(fault) = &first
+            && fault.transient
+        {
+            // Whoever asked is told; the loop tries again, and backs off.
+            self.queue.add(at.clone());
+        }
         if !self.is_live() {
             while let Some(next) = self.queue.try_next() {
                 let done = self.drive(&next).await;
@@ -160,7 +167,14 @@ impl Delivery {
     pub(super) async fn drive(&self, at: &ReleaseRef) -> Result<()> {
         loop {
             match self.look(at, false).await? {
-                Next::Rest | Next::Later(_) => return Ok(()),
+                Next::Rest => return Ok(()),
+                Next::Later(pause) => {
+                    // It is due again although nobody of the loop looked at it.
+                    if self.is_live() {
+                        self.queue.add_after(at.clone(), pause);
+                    }
+                    return Ok(());
+                }
                 Next::Soon(pause) => tokio::time::sleep(pause).await,
             }
         }

@@ -226,14 +226,11 @@ fn renders_that_cannot_be(mode: Mode) -> Verdict {
             "PatchPathInvalid",
             vec!["id=none"],
         ),
-        (
-            "  render: {helm: {}}\n".to_owned(),
-            "SourceKindMismatch",
-            vec!["Chart.yaml"],
-        ),
     ];
     if kubectl {
         let render = "  render: {kustomize: {path: broken}}\n".to_owned();
+        let none = "  render: {kustomize: {}}\n".to_owned();
+        table.push((none, "SourceKindMismatch", vec!["render.kustomize"]));
         table.push((render, "RenderFailed", vec!["nothing-here.yaml"]));
         let broken = PathBuf::from(&dir).join("broken");
         fs::create_dir(&broken).unwrap();
@@ -337,7 +334,7 @@ fn artifacts_that_are_lost(mode: Mode) -> Verdict {
                 &["kuke recipe refresh web"],
             );
             assert_eq!(live(&host), before, "{}", file.display());
-            host.kuke(&["manifest", &before.preparation]).code(1);
+            failed(host.kuke(&["manifest", &before.preparation]));
             // What the message says helps, and renders the same again.
             host.kuke(&["recipe", "refresh", "web"]).ok();
             assert_eq!(fs::read(file).unwrap(), bytes);
@@ -447,7 +444,9 @@ fn no_room_for_artifacts(mode: Mode) -> Verdict {
 fn a_release_that_never_gets_healthy() -> Verdict {
     let host = Host::new(Mode::Daemon);
     let dir = source(&host, &sleeper("other"));
-    let wanted = recipe(&format!("{{path: {dir}}}"), "").replace("20s", "2s");
+    let wanted = recipe(&format!("{{path: {dir}}}"), "")
+        .replace("minHealthy: 0s", "minHealthy: 1500ms")
+        .replace("20s", "3s");
     host.apply(&wanted).ok();
     host.kuke(&["promote", "web", "--wait"]).ok();
     let good = active(&host, "web");

@@ -15,7 +15,6 @@ mod cleanup;
 mod command;
 mod convert;
 mod daemon;
-mod deaths;
 mod delivery;
 mod failures;
 mod host;
@@ -53,7 +52,6 @@ fn main() -> std::process::ExitCode {
         delivery::CASES,
         failures::CASES,
         releases::CASES,
-        deaths::CASES,
         targets::CASES,
     ]
     .concat();

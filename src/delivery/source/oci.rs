@@ -117,7 +117,8 @@ impl Resolved {
         for wanted in [promised, pin].into_iter().flatten() {
             if wanted != digest {
                 let message = format!("{shown} has the digest {digest}, expected {wanted}");
-                return Err(Failure::new(Reason::SourceDigestMismatch, message));
+                return Err(Failure::new(Reason::SourceDigestMismatch, message)
+                    .hint("change spec.source.digest if the new content is wanted"));
             }
         }
         let manifest: Manifest = serde_json::from_slice(bytes)
