@@ -1,4 +1,7 @@
-//! Where artifacts are kept: the content store of the embedded registry.
+//! Where artifacts are kept: the content store of the embedded registry, or
+//! another registry that a Recipe names as its destination.
+
+mod remote;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -8,19 +11,56 @@ use futures::FutureExt;
 use super::artifact::{self, Packed};
 use super::failure::{self, Failure};
 use super::fault::{Fault, Result};
+use super::recipe::access;
 use super::source::Content;
 use super::source::oci::Resolved;
+use super::{Delivery, artifact::Described};
 use crate::model::Name;
-use crate::model::delivery::{Artifact, OciRepository};
+use crate::model::delivery::{Artifact, OciRepository, Pantry, ReleaseKind};
 use crate::oci::Digest;
 use crate::oci::digest::DigestError;
+use crate::registry::client::Access;
 use crate::registry::{self, Limits, Policy, Reference, Repository, Storage, Tag};
 use crate::store;
+use remote::Remote;
 
 /// Largest layer that is read, in bytes.
 const MAX_LAYER: u64 = 65 << 20;
 /// Tag of what is active.
 const ACTIVE: &str = "active";
+
+/// A repository, and how it may be used.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub at: OciRepository,
+    pub access: Access,
+}
+
+impl Delivery {
+    /// A repository with the login that the namespace has for it: that of a
+    /// Pantry which names exactly this repository.
+    pub(super) fn place_at(&self, namespace: &Name, at: &OciRepository) -> Result<Place> {
+        let mut access_to = Access::default();
+        if !at.is_local() {
+            let pantries: Vec<Pantry> = self.list(ReleaseKind::Pantry, Some(namespace))?;
+            let mut known: Vec<_> = pantries.iter().filter(|p| p.spec.oci == *at).collect();
+            // One with a login first.
+            known.sort_by_key(|pantry| pantry.spec.username.is_empty());
+            if let Some(pantry) = known.first() {
+                access_to = access(&pantry.spec);
+            }
+        }
+        Ok(Place {
+            at: at.clone(),
+            access: access_to,
+        })
+    }
+
+    /// Where an artifact of a namespace is.
+    pub(super) fn place_of(&self, namespace: &Name, artifact: &Artifact) -> Result<Place> {
+        self.place_at(namespace, &repository_of(artifact)?)
+    }
+}
 
 /// The content store.
 #[derive(Debug, Clone)]
@@ -58,38 +98,48 @@ impl Artifacts {
     ///
     /// # Errors
     /// `StoreFailed`.
-    pub(super) async fn push(&self, to: &OciRepository, packed: &Packed) -> Result<Artifact> {
+    pub(super) async fn push(&self, to: &Place, packed: &Packed) -> Result<Artifact> {
         let digest = packed.digest().to_owned();
         let artifact = Artifact {
-            oci_ref: format!("{to}@{digest}"),
+            oci_ref: format!("{}@{digest}", to.at),
             digest: digest.clone(),
             size: packed.size(),
         };
-        let repository = local(to)?;
         let short = digest.trim_start_matches("sha256:").chars().take(12);
         let short: String = short.collect();
-        let packed = packed.clone();
-        self.blocking(move |storage| {
-            put(storage, &repository, &packed, Some(&short))?;
-            Ok(())
-        })
-        .await?;
-        self.manifest(&artifact)
-            .await
-            .map_err(|fault| Fault::store(format!("reading back what was stored: {fault}")))?;
+        if to.at.is_local() {
+            let repository = local(&to.at)?;
+            let packed = packed.clone();
+            self.blocking(move |storage| put(storage, &repository, &packed, Some(&short)))
+                .await?;
+        } else {
+            let remote = Remote::new(to);
+            remote.put(packed).await?;
+            remote.tag_once(&short, &packed.manifest).await?;
+        }
+        self.manifest(to, &artifact).await.map_err(|fault| {
+            let message = format!("reading back what was stored: {}", fault.message);
+            Fault::store(message).hint(fault.hint)
+        })?;
         Ok(artifact)
     }
 
     /// Tags a revision, and stores what is remembered of it beside the artifact.
     pub(super) async fn record(
         &self,
+        at: &Place,
         artifact: &Artifact,
         record: &artifact::Record,
-        subject: &artifact::Blob,
     ) -> Result<()> {
-        let (repository, digest) = place(artifact)?;
-        let packed = artifact::record(record, subject);
+        let subject = self.subject(at, artifact).await?;
+        let packed = artifact::record(record, &subject);
         let tag = format!("rev-{}", record.revision);
+        if !at.at.is_local() {
+            let remote = Remote::new(at);
+            remote.tag_once(&tag, &subject).await?;
+            return remote.put_referrer(&packed, &artifact.digest).await;
+        }
+        let (repository, digest) = place(artifact)?;
         self.blocking(move |storage| {
             let tag: Tag = tag.parse()?;
             storage.tag(&repository, &tag, &digest, Policy::Enforce)?;
@@ -99,7 +149,11 @@ impl Artifacts {
     }
 
     /// Moves the tag of what is active.
-    pub(super) async fn activate(&self, artifact: &Artifact) -> Result<()> {
+    pub(super) async fn activate(&self, at: &Place, artifact: &Artifact) -> Result<()> {
+        if !at.at.is_local() {
+            let manifest = self.subject(at, artifact).await?;
+            return Remote::new(at).tag(ACTIVE, &manifest).await;
+        }
         let (repository, digest) = place(artifact)?;
         self.blocking(move |storage| {
             let tag: Tag = ACTIVE.parse()?;
@@ -118,15 +172,27 @@ impl Artifacts {
     /// The manifest in an artifact, verified by its digest.
     ///
     /// # Errors
-    /// `ArtifactUnavailable`.
-    pub(super) async fn manifest(&self, artifact: &Artifact) -> Result<String> {
-        let (repository, digest) = place(artifact)?;
-        let lost = |why: String| {
-            Fault::new(
-                "ArtifactUnavailable",
-                format!("artifact {} cannot be read: {why}", artifact.oci_ref),
-            )
+    /// `ArtifactUnavailable`; transient when its registry did not answer, so
+    /// that nobody knows whether it is there.
+    pub(super) async fn manifest(&self, at: &Place, artifact: &Artifact) -> Result<String> {
+        let lost = |fault: Fault| Fault {
+            reason: "ArtifactUnavailable".to_owned(),
+            message: format!(
+                "artifact {} cannot be read: {}",
+                artifact.oci_ref, fault.message
+            ),
+            ..fault
         };
+        let (found, layer) = match at.at.is_local() {
+            true => self.read_here(artifact).await.map_err(lost)?,
+            false => Remote::new(at).read(artifact).await.map_err(lost)?,
+        };
+        let text = artifact::unpack(&layer, &found.layer).await;
+        text.map_err(|failure| lost(failure.into()))
+    }
+
+    async fn read_here(&self, artifact: &Artifact) -> Result<(Described, Vec<u8>)> {
+        let (repository, digest) = place(artifact)?;
         let described = artifact.digest.clone();
         let read = self.blocking(move |storage| {
             let manifest = storage.get_manifest(&repository, &digest.into())?;
@@ -137,11 +203,48 @@ impl Artifacts {
             };
             Ok((found, layer))
         });
-        let (found, layer) = read.await.map_err(|fault| lost(fault.message))?;
-        let found = found.map_err(|failure| lost(failure.message))?;
-        artifact::unpack(&layer, &found.layer)
-            .await
-            .map_err(|failure| lost(failure.message))
+        let (found, layer) = read.await.map_err(|fault| Fault {
+            // The content store is there: what it cannot give is lost.
+            transient: false,
+            ..fault
+        })?;
+        Ok((found?, layer))
+    }
+
+    /// Reads the configuration as well, which nothing else needs.
+    ///
+    /// # Errors
+    /// That it is not what the manifest says.
+    pub(super) async fn config(&self, at: &Place, artifact: &Artifact) -> Result<Vec<u8>> {
+        if !at.at.is_local() {
+            return Remote::new(at).config(artifact).await;
+        }
+        let (repository, digest) = place(artifact)?;
+        let described = artifact.digest.clone();
+        self.blocking(move |storage| {
+            let manifest = storage.get_manifest(&repository, &digest.into())?;
+            let Ok(found) = artifact::describe(&manifest.bytes, &described) else {
+                return Ok(Vec::new());
+            };
+            storage.read_blob(&repository, &found.config.parse()?, MAX_LAYER)
+        })
+        .await
+    }
+
+    /// Types of what refers to an artifact: records, signatures, bills of material.
+    pub(super) async fn referrers(&self, at: &Place, artifact: &Artifact) -> Result<Vec<String>> {
+        if !at.at.is_local() {
+            return Remote::new(at).referrers(&artifact.digest).await;
+        }
+        let (repository, digest) = place(artifact)?;
+        self.blocking(move |storage| {
+            let found = storage.referrers(&repository, &digest, None)?;
+            Ok(found
+                .into_iter()
+                .map(|d| d.artifact_type.unwrap_or_default())
+                .collect())
+        })
+        .await
     }
 
     /// The files of an artifact that somebody pushed here, as a source.
@@ -181,7 +284,10 @@ impl Artifacts {
     }
 
     /// The bytes of an artifact's own manifest.
-    pub(super) async fn subject(&self, artifact: &Artifact) -> Result<artifact::Blob> {
+    async fn subject(&self, at: &Place, artifact: &Artifact) -> Result<artifact::Blob> {
+        if !at.at.is_local() {
+            return Remote::new(at).manifest(&artifact.digest).await;
+        }
         let (repository, digest) = place(artifact)?;
         let text = artifact.digest.clone();
         self.blocking(move |storage| {
@@ -261,14 +367,50 @@ fn place(artifact: &Artifact) -> Result<(Repository, Digest)> {
     Ok((repository, digest.parse().map_err(|_| unreadable())?))
 }
 
+/// Repository of an artifact.
+fn repository_of(artifact: &Artifact) -> Result<OciRepository> {
+    let rest = artifact.oci_ref.strip_prefix("oci://");
+    let parts = rest
+        .and_then(|rest| rest.split_once('@'))
+        .and_then(|(rest, _)| rest.split_once('/'));
+    let (host, repository) = parts.ok_or_else(|| {
+        let message = format!("{:?} is no reference of an artifact", artifact.oci_ref);
+        Fault::new("ArtifactUnavailable", message)
+    })?;
+    Ok(OciRepository {
+        host: host.to_owned(),
+        repository: repository.to_owned(),
+    })
+}
+
 fn local(to: &OciRepository) -> Result<Repository> {
-    if !to.is_local() {
-        let message = format!("{to}: artifacts are kept in the embedded registry only");
-        return Err(
-            Fault::new("StoreFailed", message).hint("leave destination out, or name oci://local/…")
-        );
-    }
     to.repository
         .parse()
         .map_err(|error: registry::Error| Fault::new("StoreFailed", error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_tells_its_repository() {
+        let artifact = |oci_ref: &str| Artifact {
+            oci_ref: oci_ref.to_owned(),
+            ..Default::default()
+        };
+        let at = repository_of(&artifact("oci://h.io:5000/a/b@sha256:00")).unwrap();
+        assert_eq!((&*at.host, &*at.repository), ("h.io:5000", "a/b"));
+        let at = repository_of(&artifact("oci://local/preparations/n/r@sha256:00")).unwrap();
+        assert!(at.is_local());
+        for wrong in [
+            "",
+            "h.io/a@sha256:00",
+            "oci://h.io/a",
+            "oci://h.io@sha256:00",
+        ] {
+            let fault = repository_of(&artifact(wrong)).unwrap_err();
+            assert_eq!(fault.reason, "ArtifactUnavailable", "{wrong:?}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::artifact::Record;
-use super::artifacts::Artifacts;
+use super::artifacts::{Artifacts, Place};
 use super::effective::Effective;
 use super::fault::{Fault, Result};
 use super::promote::Promotion;
@@ -18,7 +18,7 @@ use super::{Delivery, actor, render, stamp_new};
 use crate::model::Name;
 use crate::model::delivery::{
     ActivationCause, Artifact, ConditionStatus, ConditionType, Destination, GitSource, Menu,
-    PantrySpec, Preparation, PreparationPhase, PreparationSource, PreparationSpec,
+    Pantry, PantrySpec, Preparation, PreparationPhase, PreparationSource, PreparationSpec,
     PreparationStatus, Recipe, RecipePhase, ReleaseKind, ReleaseMeta, ReleaseRef, Revision,
     Serving, SourceFrom, SourceKind, keys,
 };
@@ -191,14 +191,25 @@ impl Delivery {
         let same = |p: &&Preparation| {
             p.spec.recipe == recipe.meta.name && p.spec.config_hash == plan.config_hash()
         };
-        if let Some(found) = made.iter().find(same)
-            && self.artifacts.manifest(&found.spec.artifact).await.is_ok()
-        {
+        let found = made.iter().find(same);
+        let again = |found: &Preparation| {
             let latest = recipe.status.latest_preparation.as_ref() == Some(&found.meta.name);
-            return Ok(match latest {
+            match latest {
                 true => Cooked::Same,
                 false => Cooked::Again(found.meta.name.clone(), found.spec.artifact.clone()),
-            });
+            }
+        };
+        if let Some(found) = found {
+            let artifact = &found.spec.artifact;
+            let place = self.place_of(&recipe.meta.namespace, artifact)?;
+            match self.artifacts.manifest(&place, artifact).await {
+                Ok(_) => return Ok(again(found)),
+                // Nobody knows whether it is there: no reason to render.
+                Err(fault) if fault.transient => {
+                    return Err(Fault::store(fault.message).hint(fault.hint));
+                }
+                Err(_) => {}
+            }
         }
         let fetched;
         let content = match &resolved.content {
@@ -209,13 +220,40 @@ impl Delivery {
             }
         };
         let rendered = render::run(&inputs, &plan, content).await?;
-        let to = match &recipe.spec.destination {
-            None => Artifacts::repository(&recipe.meta.namespace, &recipe.meta.name),
-            Some(Destination::Oci(at)) => at.clone(),
-            Some(Destination::Pantry(name)) => self.pantry(&recipe.meta.namespace, name)?.spec.oci,
+        let to = match found {
+            // A Preparation never changes: what was lost comes back where it was.
+            Some(found) => self.place_of(&recipe.meta.namespace, &found.spec.artifact)?,
+            None => self.destination(recipe)?,
         };
         let artifact = self.artifacts.push(&to, &rendered.artifact).await?;
-        Ok(Cooked::New(Box::new(rendered), artifact))
+        Ok(match found.filter(|f| f.spec.artifact == artifact) {
+            Some(found) => again(found),
+            None => Cooked::New(Box::new(rendered), artifact),
+        })
+    }
+
+    /// Where new artifacts of a Recipe go.
+    fn destination(&self, recipe: &Recipe) -> Result<Place> {
+        let namespace = &recipe.meta.namespace;
+        match &recipe.spec.destination {
+            None => {
+                let own = Artifacts::repository(namespace, &recipe.meta.name);
+                self.place_at(namespace, &own)
+            }
+            Some(Destination::Oci(at)) => self.place_at(namespace, at),
+            Some(Destination::Pantry(name)) => {
+                let at = ReleaseRef::new(ReleaseKind::Pantry, namespace, name);
+                let pantry: Option<Pantry> = self.read(&at)?;
+                let pantry = pantry.ok_or_else(|| {
+                    let message = format!("destination of {}: {at} not found", recipe.at());
+                    Fault::store(message).hint("apply the Pantry, or change spec.destination")
+                })?;
+                Ok(Place {
+                    access: access(&pantry.spec),
+                    at: pantry.spec.oci,
+                })
+            }
+        }
     }
 
     /// Step 6, and the revision's record beside the artifact.
@@ -326,8 +364,8 @@ impl Delivery {
         };
         // Told to others, and needed by nobody: a failure is not one of the Recipe.
         let kept = async {
-            let subject = self.artifacts.subject(&artifact).await?;
-            self.artifacts.record(&artifact, &record, &subject).await
+            let place = self.place_of(&at.namespace, &artifact)?;
+            self.artifacts.record(&place, &artifact, &record).await
         };
         if let Err(error) = kept.await {
             tracing::warn!(object = %at, %error, "the record of a revision was not stored");

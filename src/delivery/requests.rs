@@ -346,7 +346,17 @@ impl Delivery {
     async fn text_of(&self, namespace: &Name, name: &Name) -> Result<String> {
         let at = ReleaseRef::new(ReleaseKind::Preparation, namespace, name);
         let preparation: Preparation = self.read(&at)?.ok_or_else(|| not_found(&at))?;
-        Ok(self.artifacts.manifest(&preparation.spec.artifact).await?)
+        Ok(self.content_of(&preparation).await?)
+    }
+
+    /// The canonical manifest of a Preparation, from where its artifact is.
+    pub(super) async fn content_of(
+        &self,
+        preparation: &Preparation,
+    ) -> super::fault::Result<String> {
+        let artifact = &preparation.spec.artifact;
+        let place = self.place_of(&preparation.meta.namespace, artifact)?;
+        self.artifacts.manifest(&place, artifact).await
     }
 
     pub(super) async fn manifest_of(
@@ -358,7 +368,7 @@ impl Delivery {
         let at = ReleaseRef::new(ReleaseKind::Preparation, &namespace, &name);
         let preparation: Preparation = self.read(&at)?.ok_or_else(|| not_found(&at))?;
         Ok(v1::ManifestResponse {
-            text: self.artifacts.manifest(&preparation.spec.artifact).await?,
+            text: self.content_of(&preparation).await?,
             digest: preparation.spec.artifact.digest,
         })
     }

@@ -29,6 +29,7 @@ pub(super) struct Waiting {
     generation: i64,
     began: Instant,
     healthy_since: Option<Instant>,
+    manifest: Vec<u8>,
 }
 
 impl Delivery {
@@ -50,7 +51,11 @@ impl Delivery {
         }
         let recipe_at = ReleaseRef::new(ReleaseKind::Recipe, &at.namespace, &serving.spec.recipe);
         let recipe: Option<Recipe> = self.read(&recipe_at)?;
-        let activation = match self.activation(&serving, recipe.as_ref()).await {
+        // While a gate is open, the artifact is not fetched again at every look.
+        let known = self.waiting(at, &serving).filter(|_| !force);
+        let known = known.map(|waiting| waiting.manifest);
+        let activation = self.activation_with(&serving, recipe.as_ref(), known);
+        let activation = match activation.await {
             Ok(activation) => activation,
             Err(fault) => return self.failed(&serving, recipe.as_ref(), &fault),
         };
@@ -91,6 +96,16 @@ impl Delivery {
         serving: &Serving,
         recipe: Option<&Recipe>,
     ) -> Result<Activation> {
+        self.activation_with(serving, recipe, None).await
+    }
+
+    /// The same, with the manifest where it was fetched before.
+    async fn activation_with(
+        &self,
+        serving: &Serving,
+        recipe: Option<&Recipe>,
+        known: Option<Vec<u8>>,
+    ) -> Result<Activation> {
         let at = ReleaseRef::new(
             ReleaseKind::Preparation,
             &serving.meta.namespace,
@@ -102,13 +117,19 @@ impl Delivery {
                 "activate another with `kuke promote {name}`; `kuke history {name}` lists them"
             ))
         })?;
-        let manifest = self.artifacts.manifest(&preparation.spec.artifact).await;
-        let manifest = manifest.map_err(|fault| {
-            fault.passing().hint(format!(
-                "what runs goes on; `kuke recipe refresh {name}` makes the latest again, \
-                 `kuke rollback {name}` activates another"
-            ))
-        })?;
+        let manifest = match known {
+            Some(known) => known,
+            None => {
+                let fetched = self.content_of(&preparation).await;
+                let fetched = fetched.map_err(|fault| {
+                    fault.passing().hint(format!(
+                        "what runs goes on; `kuke recipe refresh {name}` makes the latest again, \
+                         `kuke rollback {name}` activates another"
+                    ))
+                })?;
+                fetched.into_bytes()
+            }
+        };
         // What is not part of the artifact follows the Recipe as it is now.
         let effective = recipe.and_then(|recipe| self.effective(recipe).ok());
         let target = effective
@@ -121,7 +142,7 @@ impl Delivery {
             recipe: serving.spec.recipe.clone(),
             preparation: preparation.meta.name.clone(),
             artifact: preparation.spec.artifact,
-            manifest: manifest.into_bytes(),
+            manifest,
             commit_message: preparation.spec.commit_message,
             target,
             allow_empty: recipe.is_some_and(|recipe| recipe.spec.allow_empty),
@@ -149,6 +170,7 @@ impl Delivery {
                     generation: serving.meta.generation,
                     began: Instant::now(),
                     healthy_since: None,
+                    manifest: activation.manifest.clone(),
                 };
                 self.remember(&at, waiting.clone());
                 waiting
@@ -258,7 +280,11 @@ impl Delivery {
             Ok((vec![now.into()], ()))
         })?;
         self.forget(&at);
-        if let Err(error) = self.artifacts.activate(&activation.artifact).await {
+        let moved = async {
+            let place = self.place_of(&at.namespace, &activation.artifact)?;
+            self.artifacts.activate(&place, &activation.artifact).await
+        };
+        if let Err(error) = moved.await {
             tracing::warn!(object = %at, %error, "the tag of what is active was not moved");
         }
         Ok(Next::Rest)

@@ -7,9 +7,9 @@ use futures::future::BoxFuture;
 use serde::Deserialize;
 
 use crate::delivery::failure::{Failure, Reason, Result};
+use crate::oci::Digest;
 use crate::oci::media;
-use crate::oci::{Algorithm, Digest, Hasher};
-use crate::registry::client::{self, Access, Location, Patience, Registry};
+use crate::registry::client::{self, Access, Location, Registry};
 
 use super::tree::{File, MAX_BYTES, Tree, invalid};
 use super::{Content, archive};
@@ -186,56 +186,9 @@ impl Resolved {
 }
 
 impl Repository {
-    /// A blob in memory, which must be what its descriptor says.
     async fn blob(&self, digest: String, size: u64) -> Result<Vec<u8>> {
-        let mut patience = Patience::default();
-        loop {
-            let failure = match self.attempt(&digest, size).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(failure) => failure,
-            };
-            let shown = format!("{} at {digest}", self.shown);
-            let waited: client::Result<()> = patience.wait(&self.registry, failure).await;
-            waited.map_err(|error| failed(&shown, error))?;
-        }
-    }
-
-    async fn attempt(&self, digest: &str, size: u64) -> Result<Vec<u8>, client::Failure> {
-        let (mut response, _) = self.registry.blob(digest, 0).await?;
-        let algorithm = match digest.split_once(':') {
-            Some(("sha512", _)) => Algorithm::Sha512,
-            _ => Algorithm::Sha256,
-        };
-        let mut hasher = Hasher::new(algorithm);
-        let mut bytes = Vec::new();
-        loop {
-            let chunk = response.chunk().await;
-            match chunk.map_err(|e| client::Failure::passing(e.to_string()))? {
-                None => break,
-                Some(chunk) => {
-                    hasher.update(&chunk);
-                    bytes.extend_from_slice(&chunk);
-                }
-            }
-            if bytes.len() as u64 > size {
-                break;
-            }
-        }
-        let wrong = |why: String| client::Failure::Final(self.registry.broken(why));
-        if bytes.len() as u64 > size {
-            return Err(wrong(format!("blob {} is longer than announced", digest)));
-        }
-        if (bytes.len() as u64) < size {
-            return Err(client::Failure::passing(format!(
-                "blob {} ended early",
-                digest
-            )));
-        }
-        let found = hasher.finish().to_string();
-        match found == digest {
-            true => Ok(bytes),
-            false => Err(wrong(format!("blob {digest} arrived as {found}"))),
-        }
+        let read = self.registry.read_blob(&digest, size).await;
+        read.map_err(|error| failed(&format!("{} at {digest}", self.shown), error))
     }
 }
 

@@ -6,6 +6,7 @@ mod error;
 mod http;
 mod location;
 mod push;
+mod read;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -23,6 +24,8 @@ use http::{certificates, chain, client, is_loopback, message, range_start, retry
 
 pub use error::{Error, Failure, Result};
 pub use location::{Access, Location};
+pub use push::Stored;
+pub use read::{Referrer, referrers_tag};
 
 /// Largest document that is read into memory: registries refuse manifests
 /// above 4 MiB, configurations are smaller still.

@@ -7,10 +7,61 @@ use futures::Stream;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url};
 
-use super::{Failure, Registry, Result, lock};
+use super::{Failure, Patience, Registry, Result, lock};
 use std::sync::atomic::Ordering;
 
+/// What a registry says about a manifest that it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// It lists the manifest among the referrers of its subject; one that does
+    /// not leaves that to the client (distribution spec 1.1, "Pushing Manifests
+    /// with Subject").
+    pub lists_subject: bool,
+}
+
 impl Registry {
+    /// Makes sure that the repository has a blob, trying again what may pass.
+    ///
+    /// # Errors
+    /// What the registry did not do.
+    pub async fn put_blob(&self, digest: &str, bytes: &[u8]) -> Result<()> {
+        let mut patience = Patience::default();
+        loop {
+            let tried = match self.has_blob(digest).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {
+                    let piece = Ok(Bytes::copy_from_slice(bytes));
+                    let content = futures::stream::iter([piece]);
+                    self.push_blob(digest, bytes.len() as u64, content).await
+                }
+                Err(failure) => Err(failure),
+            };
+            match tried {
+                Ok(()) => return Ok(()),
+                Err(failure) => patience.wait(self, failure).await?,
+            }
+        }
+    }
+
+    /// Stores a manifest under a tag or its digest, trying again what may pass.
+    ///
+    /// # Errors
+    /// What the registry did not do.
+    pub async fn put_manifest(
+        &self,
+        object: &str,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<Stored> {
+        let mut patience = Patience::default();
+        loop {
+            match self.push_manifest(object, media_type, bytes).await {
+                Ok(stored) => return Ok(stored),
+                Err(failure) => patience.wait(self, failure).await?,
+            }
+        }
+    }
+
     /// Whether the repository has a blob.
     ///
     /// # Errors
@@ -80,7 +131,7 @@ impl Registry {
         object: &str,
         media_type: &str,
         bytes: &[u8],
-    ) -> Result<(), Failure> {
+    ) -> Result<Stored, Failure> {
         let path = format!("manifests/{object}");
         let answer = self
             .ask(&Method::PUT, &path, |request| {
@@ -90,7 +141,9 @@ impl Registry {
             })
             .await?;
         match answer.status() {
-            StatusCode::CREATED => Ok(()),
+            StatusCode::CREATED => Ok(Stored {
+                lists_subject: answer.headers().contains_key("oci-subject"),
+            }),
             status => Err(self.refused(status, answer).await),
         }
     }

@@ -141,16 +141,9 @@ impl Push<'_> {
 
     async fn manifest(&self, at: &Descriptor, object: &str) -> Result<()> {
         let bytes = self.store.checked(at).await?;
-        let mut patience = Patience::default();
-        loop {
-            let push = self.registry.push_manifest(object, &at.media_type, &bytes);
-            match push.await {
-                Ok(()) => return Ok(()),
-                Err(failure) => {
-                    patience.wait(&self.registry, failure).await?;
-                }
-            }
-        }
+        let put = self.registry.put_manifest(object, &at.media_type, &bytes);
+        put.await?;
+        Ok(())
     }
 
     /// A blob from the content store, as it comes.
