@@ -29,6 +29,7 @@ const PRINTED: &[&str] = &[
     "HistoryResponse",
     "DiffResponse",
     "ManifestResponse",
+    "VerifyPreparationResponse",
     "ConnectClusterResponse",
     "ListClustersResponse",
     "ClusterStatus",

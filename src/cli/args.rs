@@ -182,7 +182,8 @@ impl Verb {
             Verb::Diff(_) => Shape::looks("diff"),
             Verb::Manifest(_) => Shape::looks("manifest"),
             Verb::Wait(_) => Shape::looks("wait"),
-            Verb::Prep(_) => Shape::changes("prep"),
+            Verb::Prep(prep) if prep.changes() => Shape::changes("prep"),
+            Verb::Prep(_) => Shape::looks("prep"),
             Verb::Menu(menu) if menu.changes() => Shape::changes("menu"),
             Verb::Menu(_) => Shape::looks("menu"),
             Verb::Recipe(recipe) => match recipe.shape() {

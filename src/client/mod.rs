@@ -138,6 +138,13 @@ pub trait Kukeon: Send + Sync + 'static {
     async fn manifest(&self, _request: v1::ManifestRequest) -> Result<v1::ManifestResponse> {
         Err(no_releases())
     }
+    /// Renders a Preparation again and compares.
+    async fn verify_preparation(
+        &self,
+        _request: v1::VerifyPreparationRequest,
+    ) -> Result<v1::VerifyPreparationResponse> {
+        Err(no_releases())
+    }
     /// Waits until a release object is as wanted.
     async fn wait_for(&self, _request: v1::WaitForRequest) -> Result<v1::ResourceResult> {
         Err(no_releases())

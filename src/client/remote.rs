@@ -310,6 +310,15 @@ impl Kukeon for Remote {
         self.unary(request, Some(LONG), async |mut c, r| c.manifest(r).await)
             .await
     }
+    async fn verify_preparation(
+        &self,
+        request: v1::VerifyPreparationRequest,
+    ) -> Result<v1::VerifyPreparationResponse> {
+        self.unary(request, Some(LONG), async |mut c, r| {
+            c.verify_preparation(r).await
+        })
+        .await
+    }
     async fn wait_for(&self, request: v1::WaitForRequest) -> Result<v1::ResourceResult> {
         self.unary(request, None, async |mut c, r| c.wait_for(r).await)
             .await

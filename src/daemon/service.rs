@@ -251,6 +251,14 @@ impl kukeon_server::Kukeon for Service {
         unary(inner.manifest(message)).await
     }
 
+    async fn verify_preparation(
+        &self,
+        request: Request<v1::VerifyPreparationRequest>,
+    ) -> Answer<v1::VerifyPreparationResponse> {
+        let (message, inner) = self.looks(request)?;
+        unary(inner.verify_preparation(message)).await
+    }
+
     async fn wait_for(&self, request: Request<v1::WaitForRequest>) -> Answer<v1::ResourceResult> {
         let (message, inner) = self.looks(request)?;
         let stop = self.stop.clone();

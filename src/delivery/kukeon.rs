@@ -169,6 +169,13 @@ impl Kukeon for Delivery {
         self.manifest_of(&request).await
     }
 
+    async fn verify_preparation(
+        &self,
+        request: v1::VerifyPreparationRequest,
+    ) -> Result<v1::VerifyPreparationResponse> {
+        self.verify_preparation_of(&request).await
+    }
+
     async fn wait_for(&self, request: v1::WaitForRequest) -> Result<v1::ResourceResult> {
         self.wait_until(&request).await
     }

@@ -30,6 +30,7 @@ pub mod source;
 mod stream;
 pub mod target;
 mod unified;
+mod verify;
 mod work;
 
 use std::collections::BTreeMap;

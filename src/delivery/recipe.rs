@@ -13,14 +13,15 @@ use super::fault::{Fault, Result};
 use super::promote::Promotion;
 use super::render::{Inputs, Plan, Rendered};
 use super::source::{self, Content};
+use super::verify::recorded;
 use super::work::Next;
 use super::{Delivery, actor, render, stamp_new};
 use crate::model::Name;
 use crate::model::delivery::{
     ActivationCause, Artifact, ConditionStatus, ConditionType, Destination, GitSource, Menu,
-    Pantry, PantrySpec, Preparation, PreparationPhase, PreparationSource, PreparationSpec,
-    PreparationStatus, Recipe, RecipePhase, ReleaseKind, ReleaseMeta, ReleaseRef, Revision,
-    Serving, SourceFrom, SourceKind, keys,
+    OciRepository, Pantry, PantrySpec, Preparation, PreparationPhase, PreparationSource,
+    PreparationSpec, PreparationStatus, Recipe, RecipePhase, ReleaseKind, ReleaseMeta, ReleaseRef,
+    Revision, Serving, SourceFrom, SourceKind, keys,
 };
 use crate::registry::client::Access;
 
@@ -130,30 +131,42 @@ impl Delivery {
         let source = &effective.source;
         let version = source.version.as_deref().unwrap_or_default();
         let (at, access) = match &source.from {
-            SourceFrom::Path(path) => {
-                let roots = self.source_roots()?;
-                let path = PathBuf::from(path);
-                let read = tokio::task::spawn_blocking(move || {
-                    source::local::read(&roots, &path).map(Content::of_tree)
-                });
-                let read = read.await.map_err(|e| Fault::store(e.to_string()))?;
-                return Ok(read?);
-            }
+            SourceFrom::Path(path) => return self.read_path(path).await,
             SourceFrom::Oci(at) => (at.clone(), Access::default()),
             SourceFrom::Pantry(name) => {
                 let pantry = self.pantry(&recipe.meta.namespace, name)?;
                 (pantry.spec.oci.clone(), access(&pantry.spec))
             }
         };
+        self.read_repository(&at, access, version, source.digest.as_deref())
+            .await
+    }
+
+    /// The files of an artifact.
+    pub(super) async fn read_repository(
+        &self,
+        at: &OciRepository,
+        access: Access,
+        version: &str,
+        pin: Option<&str>,
+    ) -> Result<Content> {
         if at.is_local() {
-            let pin = source.digest.as_deref();
-            return self.artifacts.source(&at, version, pin).await;
+            return self.artifacts.source(at, version, pin).await;
         }
         let repository = source::oci::Repository::new(&at.host, &at.repository, access);
-        let resolved = repository
-            .resolve(version, source.digest.as_deref())
-            .await?;
+        let resolved = repository.resolve(version, pin).await?;
         Ok(repository.fetch(&resolved).await?)
+    }
+
+    /// A file or directory of this host.
+    pub(super) async fn read_path(&self, path: &str) -> Result<Content> {
+        let roots = self.source_roots()?;
+        let path = PathBuf::from(path);
+        let read = tokio::task::spawn_blocking(move || {
+            source::local::read(&roots, &path).map(Content::of_tree)
+        });
+        let read = read.await.map_err(|e| Fault::store(e.to_string()))?;
+        Ok(read?)
     }
 
     /// Directories below which `source.path` may point.
@@ -435,6 +448,7 @@ impl Delivery {
             target: effective.target.clone(),
             resources: rendered.resources.clone(),
             revision,
+            inputs: Some(recorded(recipe, effective)),
         };
         Ok((name, Some(Preparation { meta, spec, status })))
     }

@@ -19,8 +19,8 @@ pub use menu::{
 pub use meta::{AnyRelease, ReleaseKind, ReleaseMeta, ReleaseRef};
 pub use patch::{OnMissing, Patch, PatchTarget};
 pub use preparation::{
-    Artifact, GitSource, Preparation, PreparationPhase, PreparationSource, PreparationSpec,
-    PreparationStatus, RenderType, Renderer, Resource, SourceKind,
+    Artifact, GitSource, Preparation, PreparationInputs, PreparationPhase, PreparationSource,
+    PreparationSpec, PreparationStatus, RenderType, Renderer, Resource, SourceKind,
 };
 pub use recipe::{
     Destination, HelmRender, OciRepository, OnFailure, Recipe, RecipePhase, RecipeSpec,

@@ -1,7 +1,7 @@
 //! Preparation: an immutable rendered artifact.
 
 use super::super::Name;
-use super::{Conditions, ReleaseMeta, Target};
+use super::{Conditions, Patch, ReleaseMeta, Render, Target};
 
 /// An immutable rendered artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,24 @@ pub struct PreparationSpec {
     pub resources: Vec<Resource>,
     /// Revision it was made for.
     pub revision: i64,
+    /// What it was rendered with; none for those of before that was recorded.
+    pub inputs: Option<PreparationInputs>,
+}
+
+/// What a Preparation was rendered with, besides source and target: effective,
+/// with templates merged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PreparationInputs {
+    /// Directory inside the source, relative.
+    pub sub_path: String,
+    /// How it was rendered.
+    pub render: Render,
+    /// Changes, in order.
+    pub patches: Vec<Patch>,
+    /// Further changes, in order.
+    pub edits: Vec<Patch>,
+    /// Whether a manifest without documents was allowed.
+    pub allow_empty: bool,
 }
 
 /// Kind of a Preparation's source.

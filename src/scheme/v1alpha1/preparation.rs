@@ -2,16 +2,18 @@
 
 use super::super::Error;
 use super::super::check::{Check, Words};
+use super::patch::{patch_to_external, patches_to_model};
+use super::source::{render_to_external, render_to_model};
 use super::status::{
     conditions_to_external, conditions_to_model, lookup, resource_to_external, resource_to_model,
 };
 use super::target::{target_to_external, target_to_model};
-use super::{MAX_MESSAGE, VERSION, digest, envelope, is_digest, longest, metadata, some_text};
-use super::{text_of, word_of};
+use super::{MAX_MESSAGE, VERSION, digest, envelope, is_digest, longest, metadata, relative};
+use super::{relative_text, some_text, text_of, word_of};
 use crate::api::delivery::v1alpha1 as external;
 use crate::model::delivery::{
-    Artifact, GitSource, Preparation, PreparationPhase, PreparationSource, PreparationSpec,
-    PreparationStatus, ReleaseKind, RenderType, Renderer, SourceKind,
+    Artifact, GitSource, Preparation, PreparationInputs, PreparationPhase, PreparationSource,
+    PreparationSpec, PreparationStatus, ReleaseKind, RenderType, Renderer, SourceKind,
 };
 
 const SOURCES: &Words<SourceKind> = &[
@@ -79,6 +81,7 @@ fn spec_to_model(check: &mut Check, spec: external::PreparationSpec) -> Option<P
         target,
         resources,
         revision,
+        inputs,
     } = spec;
     let recipe = check.name("spec.recipeName", &recipe_name);
     let external::PreparationSource {
@@ -153,7 +156,42 @@ fn spec_to_model(check: &mut Check, spec: external::PreparationSpec) -> Option<P
         target,
         resources: resources.into_iter().map(resource_to_model).collect(),
         revision,
+        inputs: inputs.map(|inputs| inputs_to_model(check, inputs)),
     })
+}
+
+fn inputs_to_model(check: &mut Check, inputs: external::PreparationInputs) -> PreparationInputs {
+    let external::PreparationInputs {
+        sub_path,
+        render,
+        patches,
+        edits,
+        allow_empty,
+    } = inputs;
+    PreparationInputs {
+        sub_path: relative(check, "spec.inputs.subPath", &sub_path),
+        render: render_to_model(check, "spec.inputs.render", render),
+        patches: patches_to_model(check, "spec.inputs.patches", patches),
+        edits: patches_to_model(check, "spec.inputs.edits", edits),
+        allow_empty,
+    }
+}
+
+fn inputs_to_external(inputs: &PreparationInputs) -> external::PreparationInputs {
+    let PreparationInputs {
+        sub_path,
+        render,
+        patches,
+        edits,
+        allow_empty,
+    } = inputs;
+    external::PreparationInputs {
+        sub_path: relative_text(sub_path),
+        render: render_to_external(render),
+        patches: patches.iter().map(patch_to_external).collect(),
+        edits: edits.iter().map(patch_to_external).collect(),
+        allow_empty: *allow_empty,
+    }
 }
 
 /// Document of a Preparation.
@@ -171,6 +209,7 @@ pub fn preparation_to_external(preparation: &Preparation) -> external::Preparati
         target,
         resources,
         revision,
+        inputs,
     } = spec;
     let git = external::GitSource {
         repo: git_source.repo.clone(),
@@ -212,6 +251,7 @@ pub fn preparation_to_external(preparation: &Preparation) -> external::Preparati
             target: Some(target_to_external(target)),
             resources: resources.iter().map(resource_to_external).collect(),
             revision: *revision,
+            inputs: inputs.as_ref().map(inputs_to_external),
         }),
         status: Some(external::PreparationStatus {
             observed_generation: *observed_generation,

@@ -269,6 +269,18 @@ fn conditions() -> impl Strategy<Value = Conditions> {
     })
 }
 
+fn inputs() -> impl Strategy<Value = PreparationInputs> {
+    (render(), vec(patch(), 0..2), vec(patch(), 0..2)).prop_map(|(render, patches, edits)| {
+        PreparationInputs {
+            sub_path: "app".into(),
+            render,
+            patches,
+            edits,
+            allow_empty: true,
+        }
+    })
+}
+
 fn recipe() -> impl Strategy<Value = AnyRelease> {
     let spec = (
         prop_oneof![
@@ -366,9 +378,10 @@ fn preparation() -> impl Strategy<Value = AnyRelease> {
         vec(resource(), 0..3),
         of(digest_text()),
         conditions(),
+        of(inputs()),
     )
         .prop_map(
-            |(meta, recipe, digest, target, resources, parent_digest, conditions)| {
+            |(meta, recipe, digest, target, resources, parent_digest, conditions, recorded)| {
                 Preparation {
                     meta,
                     spec: PreparationSpec {
@@ -400,6 +413,7 @@ fn preparation() -> impl Strategy<Value = AnyRelease> {
                         target,
                         resources,
                         revision: 2,
+                        inputs: recorded,
                     },
                     status: PreparationStatus {
                         observed_generation: 1,

@@ -6,6 +6,7 @@ use super::{Common, finish};
 use crate::api::v1::{self, Action};
 use crate::cli::context::Context;
 use crate::cli::failure::Outcome;
+use crate::cli::output::Format;
 
 /// Roll several recipes out as one
 #[derive(Debug, Args)]
@@ -41,6 +42,54 @@ pub struct Prep {
 enum PrepVerb {
     /// Delete a preparation that nothing needs
     Delete(Named),
+    /// Render a preparation again, and compare it with what is stored
+    #[command(
+        after_help = "Exit code 0: everything was looked at and is as recorded; else 1.
+
+Examples:
+  kuke prep verify web-0123456789ab
+  kuke prep verify web-0123456789ab -o json | jq .signature"
+    )]
+    Verify(Verify),
+}
+
+/// Which preparation.
+#[derive(Debug, Args)]
+struct Verify {
+    /// Preparation
+    #[arg(value_name = "PREP")]
+    preparation: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Verify {
+    async fn run(self, context: &Context) -> Outcome {
+        let request = v1::VerifyPreparationRequest {
+            namespace: self.common.namespace,
+            preparation: self.preparation,
+        };
+        let answer = context.kukeon().await?.verify_preparation(request).await?;
+        let out = &context.out;
+        match self.common.output {
+            format @ (Format::Json | Format::Yaml) => out.structured(format, &answer)?,
+            Format::Name => out.line(format_args!("preparation/{}", answer.preparation))?,
+            Format::Table | Format::Wide => {
+                for check in &answer.checks {
+                    let word = match check.status.as_str() {
+                        "OK" => "ok",
+                        "FAIL" => "differs",
+                        _ => "unknown",
+                    };
+                    out.line(format_args!("{}: {word}: {}", check.section, check.detail))?;
+                    if !check.remediation.is_empty() {
+                        out.line(format_args!("  {}", check.remediation))?;
+                    }
+                }
+            }
+        }
+        Ok(u8::from(!answer.verified))
+    }
 }
 
 /// Which object.
@@ -100,9 +149,17 @@ impl Menu {
 }
 
 impl Prep {
+    /// Whether it changes something.
+    pub fn changes(&self) -> bool {
+        matches!(self.verb, PrepVerb::Delete(_))
+    }
+
     /// Asks and prints.
     pub async fn run(self, context: &Context) -> Outcome {
-        let PrepVerb::Delete(named) = self.verb;
+        let named = match self.verb {
+            PrepVerb::Delete(named) => named,
+            PrepVerb::Verify(verify) => return verify.run(context).await,
+        };
         let request = v1::DeleteRequest {
             kind: "Preparation".to_owned(),
             name: named.object,

@@ -1,0 +1,282 @@
+//! `prep verify`: an artifact is read again, and rendered again from the inputs
+//! that were recorded with it.
+
+use super::artifacts::Place;
+use super::effective::Effective;
+use super::fault::{Fault, Result};
+use super::render::{self, Inputs, Plan};
+use super::source::Content;
+use super::{Delivery, namespace, not_found};
+use crate::api::{self, v1};
+use crate::model::delivery::{
+    OciRepository, Preparation, PreparationInputs, Recipe, ReleaseKind, ReleaseRef, SourceKind,
+};
+
+/// As a check says it.
+const OK: &str = "OK";
+const DIFFERS: &str = "FAIL";
+const UNKNOWN: &str = "WARN";
+
+/// What one look came to.
+type Seen = (&'static str, String, String);
+
+impl Delivery {
+    pub(super) async fn verify_preparation_of(
+        &self,
+        request: &v1::VerifyPreparationRequest,
+    ) -> api::Result<v1::VerifyPreparationResponse> {
+        let at = ReleaseRef::new(
+            ReleaseKind::Preparation,
+            &namespace(&request.namespace)?,
+            &request.preparation.parse()?,
+        );
+        let preparation: Preparation = self.read(&at)?.ok_or_else(|| not_found(&at))?;
+        let artifact = &preparation.spec.artifact;
+        let place = self.place_of(&at.namespace, artifact)?;
+        let stored = self.stored(&place, &preparation).await;
+        let rendered = self.rendered_again(&preparation).await;
+        let (signature, signed) = self.signature(&place, &preparation).await;
+        let verified = stored.0 == OK && rendered.0 == OK;
+        let check = |section: &str, name: &str, (status, detail, remediation): Seen| v1::Check {
+            section: section.to_owned(),
+            name: name.to_owned(),
+            status: status.to_owned(),
+            detail,
+            remediation,
+        };
+        Ok(v1::VerifyPreparationResponse {
+            preparation: at.name.to_string(),
+            digest: artifact.digest.clone(),
+            verified,
+            signature: signature.to_owned(),
+            checks: vec![
+                check("artifact", "content", stored),
+                check("render", "digest", rendered),
+                check("signature", "referrers", signed),
+            ],
+        })
+    }
+
+    /// Whether manifest, configuration and layer have their digests.
+    async fn stored(&self, place: &Place, preparation: &Preparation) -> Seen {
+        let artifact = &preparation.spec.artifact;
+        let read = async {
+            self.artifacts.manifest(place, artifact).await?;
+            self.artifacts.config(place, artifact).await
+        };
+        match read.await {
+            Ok(_) => {
+                let detail = format!(
+                    "manifest, configuration and layer of {} have their digests",
+                    artifact.oci_ref
+                );
+                (OK, detail, String::new())
+            }
+            Err(fault) if fault.transient => (UNKNOWN, fault.message, fault.hint),
+            Err(fault) => (DIFFERS, fault.message, fault.hint),
+        }
+    }
+
+    /// Whether the recorded inputs give the same artifact again.
+    async fn rendered_again(&self, preparation: &Preparation) -> Seen {
+        match self.render_again(preparation).await {
+            Ok(seen) => seen,
+            Err(fault) => (UNKNOWN, fault.message, fault.hint),
+        }
+    }
+
+    async fn render_again(&self, preparation: &Preparation) -> Result<Seen> {
+        let spec = &preparation.spec;
+        let recorded = match &spec.inputs {
+            Some(inputs) => Some(inputs.clone()),
+            None => self.inputs_of_recipe(preparation)?,
+        };
+        let Some(recorded) = recorded else {
+            let detail = format!("{} was made before inputs were recorded", preparation.at());
+            let hint = "refresh its Recipe with the old inputs to compare";
+            return Ok((UNKNOWN, detail, hint.to_owned()));
+        };
+        let inputs = Inputs {
+            recipe: &spec.recipe,
+            namespace: &preparation.meta.namespace,
+            source_kind: spec.source.kind,
+            source_digest: &spec.source.base_digest,
+            sub_path: &recorded.sub_path,
+            render: &recorded.render,
+            patches: &recorded.patches,
+            edits: &recorded.edits,
+            target: &spec.target,
+            allow_empty: recorded.allow_empty,
+        };
+        let plan = Plan::of(&inputs)?;
+        if plan.config_hash() != spec.config_hash {
+            let (was, is) = (&spec.renderer, plan.renderer());
+            if *was != is {
+                let shown = |r: &crate::model::delivery::Renderer| {
+                    format!("{} {} {}", r.name, r.version, r.digest)
+                };
+                let detail = format!(
+                    "it was rendered with {}, here is {}",
+                    shown(was).trim_end(),
+                    shown(&is).trim_end()
+                );
+                let hint = "install the renderer it was made with".to_owned();
+                return Ok((UNKNOWN, detail, hint));
+            }
+            let detail = format!(
+                "its inputs have the hash {}, recorded is {}",
+                plan.config_hash(),
+                spec.config_hash
+            );
+            return Ok((DIFFERS, detail, String::new()));
+        }
+        let content = match self.source_again(preparation).await {
+            Ok(content) => content,
+            Err(fault) => return Ok(source_gone(preparation, fault)),
+        };
+        if content.digest != spec.source.base_digest {
+            let now = format!("it is {} now", content.digest);
+            return Ok(source_gone(preparation, Fault::new("SourceNotFound", now)));
+        }
+        let rendered = render::run(&inputs, &plan, &content).await?;
+        let digest = rendered.artifact.digest();
+        Ok(match digest == spec.artifact.digest {
+            true => (
+                OK,
+                format!("rendered again, the digest is {digest}"),
+                String::new(),
+            ),
+            false => (
+                DIFFERS,
+                format!(
+                    "rendered again, the digest is {digest}, recorded is {}",
+                    spec.artifact.digest
+                ),
+                "the artifact is not what its inputs give: promote another preparation".to_owned(),
+            ),
+        })
+    }
+
+    /// The inputs of the Recipe as it is now, where they are those of the Preparation.
+    fn inputs_of_recipe(&self, preparation: &Preparation) -> Result<Option<PreparationInputs>> {
+        let namespace = &preparation.meta.namespace;
+        let at = ReleaseRef::new(ReleaseKind::Recipe, namespace, &preparation.spec.recipe);
+        let Some(recipe) = self.read::<Recipe>(&at)? else {
+            return Ok(None);
+        };
+        let current = recipe.status.latest_config_hash.as_ref();
+        if current != Some(&preparation.spec.config_hash) {
+            return Ok(None);
+        }
+        let effective = self.effective(&recipe)?;
+        Ok(Some(recorded(&recipe, &effective)))
+    }
+
+    /// The source at exactly the recorded digest.
+    async fn source_again(&self, preparation: &Preparation) -> Result<Content> {
+        let source = &preparation.spec.source;
+        if source.kind == SourceKind::Path {
+            return self.read_path(&source.reference).await;
+        }
+        let digest = &source.base_digest;
+        let at = repository(&source.reference)?;
+        let place = self.place_at(&preparation.meta.namespace, &at)?;
+        self.read_repository(&at, place.access, digest, Some(digest))
+            .await
+    }
+
+    /// Whether somebody signed it: what refers to it says so.
+    async fn signature(&self, place: &Place, preparation: &Preparation) -> (&'static str, Seen) {
+        let referrers = self.artifacts.referrers(place, &preparation.spec.artifact);
+        match referrers.await {
+            Err(fault) => ("unknown", (UNKNOWN, fault.message, fault.hint)),
+            Ok(types) => {
+                let mut found: Vec<_> = types.into_iter().filter(|t| is_signature(t)).collect();
+                found.sort();
+                found.dedup();
+                match found.is_empty() {
+                    true => ("none", (OK, "none".to_owned(), String::new())),
+                    false => {
+                        let detail = format!("present, not checked: {}", found.join(", "));
+                        ("present", (OK, detail, String::new()))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What is recorded of a Recipe's inputs.
+pub(super) fn recorded(recipe: &Recipe, effective: &Effective) -> PreparationInputs {
+    PreparationInputs {
+        sub_path: effective.source.sub_path.clone(),
+        render: effective.render.clone(),
+        patches: effective.patches.clone(),
+        edits: recipe.spec.edits.clone(),
+        allow_empty: recipe.spec.allow_empty,
+    }
+}
+
+fn source_gone(preparation: &Preparation, fault: Fault) -> Seen {
+    let source = &preparation.spec.source;
+    let detail = match fault.transient {
+        true => format!(
+            "the source {} does not answer: {}",
+            source.reference, fault.message
+        ),
+        false => format!(
+            "the source is gone: {} had {}; {}",
+            source.reference, source.base_digest, fault.message
+        ),
+    };
+    let hint = match fault.transient {
+        true => fault.hint,
+        false => "bring the source back as it was; the artifact itself can be used all the same"
+            .to_owned(),
+    };
+    (UNKNOWN, detail, hint)
+}
+
+/// Artifact types of signatures: cosign's, its bundles, and Notation's.
+fn is_signature(artifact_type: &str) -> bool {
+    ["signature", "cosign", "sigstore", ".sig."]
+        .iter()
+        .any(|part| artifact_type.contains(part))
+}
+
+fn repository(reference: &str) -> Result<OciRepository> {
+    let parts = reference
+        .strip_prefix("oci://")
+        .and_then(|rest| rest.split_once('/'));
+    let (host, repository) = parts.ok_or_else(|| {
+        let message = format!("{reference:?} is no repository");
+        Fault::new("SourceNotFound", message)
+    })?;
+    Ok(OciRepository {
+        host: host.to_owned(),
+        repository: repository.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signatures_are_told_from_other_referrers() {
+        for signed in [
+            "application/vnd.dev.cosign.artifact.sig.v1+json",
+            "application/vnd.dev.sigstore.bundle.v0.3+json",
+            "application/vnd.cncf.notary.signature",
+        ] {
+            assert!(is_signature(signed), "{signed}");
+        }
+        for other in [
+            crate::delivery::artifact::RECORD_TYPE,
+            "application/spdx+json",
+            "",
+        ] {
+            assert!(!is_signature(other), "{other}");
+        }
+    }
+}
