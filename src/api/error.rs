@@ -82,6 +82,19 @@ impl Code {
     }
 }
 
+impl Error {
+    /// Somebody else changed an object that was expected in an earlier
+    /// generation; or it is gone.
+    pub fn changed(object: &impl fmt::Display) -> Self {
+        let message = format!("{object} was changed meanwhile by somebody else");
+        Self::new(Code::Conflict, Self::CHANGED, message)
+            .hint("look at it again with `kuke get … -o yaml`, then repeat your change")
+    }
+
+    /// Reason of [`Error::changed`].
+    pub const CHANGED: &'static str = "GenerationChanged";
+}
+
 impl From<&Error> for ErrorDetail {
     fn from(error: &Error) -> Self {
         Self {

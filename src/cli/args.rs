@@ -46,6 +46,8 @@ pub enum Verb {
     /// Delete objects
     #[command(alias = "d")]
     Delete(verbs::delete::Delete),
+    /// Change an object in an editor
+    Edit(verbs::edit::Edit),
     /// Start a cell
     #[command(alias = "sta")]
     Start(verbs::lifecycle::Start),
@@ -79,7 +81,7 @@ pub enum Verb {
     Diff(verbs::release::Diff),
     /// Print the content of a preparation
     Manifest(verbs::release::Manifest),
-    /// Wait for a condition of a release
+    /// Wait until an object is as wanted
     Wait(verbs::release::Wait),
     /// Look after preparations
     Prep(verbs::release::Prep),
@@ -157,6 +159,7 @@ impl Verb {
             Verb::Apply(_) => Shape::changes("apply"),
             Verb::Get(_) => Shape::looks("get"),
             Verb::Delete(_) => Shape::changes("delete"),
+            Verb::Edit(_) => Shape::changes("edit"),
             Verb::Start(_) => Shape::changes("start"),
             Verb::Stop(_) => Shape::changes("stop"),
             Verb::Kill(_) => Shape::changes("kill"),
@@ -209,6 +212,7 @@ impl Verb {
             Verb::Apply(verb) => verb.run(context).await,
             Verb::Get(verb) => verb.run(context).await,
             Verb::Delete(verb) => verb.run(context).await,
+            Verb::Edit(verb) => verb.run(context).await,
             Verb::Start(verb) => verb.run(context).await,
             Verb::Stop(verb) => verb.run(context).await,
             Verb::Kill(verb) => verb.run(context).await,

@@ -20,6 +20,8 @@ use crate::store::ReleaseChange;
 pub(super) struct Mode {
     pub(super) dry_run: bool,
     pub(super) create_only: bool,
+    /// The generation in which an object must be.
+    pub(super) expected: Option<i64>,
 }
 
 /// What applying one object came to.
@@ -86,6 +88,7 @@ impl Delivery {
         let mode = Mode {
             dry_run: request.dry_run,
             create_only: request.create_only,
+            expected: request.expected_generation,
         };
         objects.sort_by_key(|(_, object)| object.kind());
         for (index, release) in objects {
@@ -172,6 +175,9 @@ impl Delivery {
             if matches!(new, AnyRelease::Preparation(_) | AnyRelease::Serving(_)) {
                 return Err(made_by_controllers(&at));
             }
+            if mode.expected.is_some() {
+                return Err(Error::changed(&at));
+            }
             stamp_new(new.meta_mut());
             return Ok(Applied {
                 action: "created",
@@ -187,6 +193,9 @@ impl Delivery {
                 format!("{at} already exists"),
             )
             .hint(hint));
+        }
+        if mode.expected.is_some_and(|g| g != old.meta().generation) {
+            return Err(Error::changed(&at));
         }
         if old.meta().deletion.is_some() {
             return Err(Error::new(

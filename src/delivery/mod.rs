@@ -31,6 +31,7 @@ mod stream;
 pub mod target;
 mod unified;
 mod verify;
+mod wait;
 mod work;
 
 use std::collections::BTreeMap;

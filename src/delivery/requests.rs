@@ -17,7 +17,7 @@ use crate::model::{Name, Value};
 use crate::scheme::v1alpha1::{activation_to_external, condition_type, revision_to_external};
 
 /// How often an object is looked at that is waited for.
-const LOOK: Duration = Duration::from_millis(100);
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 impl Delivery {
     /// Promotes or rolls back, and with `wait` follows it to its end.
@@ -378,12 +378,14 @@ impl Delivery {
         &self,
         request: &v1::WaitForRequest,
     ) -> Result<v1::ResourceResult> {
-        let kind: ReleaseKind = request.kind.parse().map_err(|()| {
-            Error::invalid(
-                "UnknownKind",
-                format!("{:?} has no conditions", request.kind),
-            )
-        })?;
+        let Ok(kind) = request.kind.parse::<ReleaseKind>() else {
+            return self.wait_for_state(request).await;
+        };
+        if !request.state.is_empty() {
+            let message = format!("a {kind} has conditions, no state");
+            return Err(Error::invalid("UnknownCondition", message)
+                .hint("for example --for=condition=Ready"));
+        }
         let at = ReleaseRef::new(
             kind,
             &namespace(&request.namespace)?,

@@ -17,6 +17,7 @@ mod convert;
 mod daemon;
 mod delivery;
 mod failures;
+mod destinations;
 mod host;
 mod hosted;
 mod image;
@@ -53,6 +54,7 @@ fn main() -> std::process::ExitCode {
         failures::CASES,
         releases::CASES,
         targets::CASES,
+        destinations::CASES,
     ]
     .concat();
     runner::run(&groups, world::prepare, world::clean)

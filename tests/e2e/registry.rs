@@ -184,6 +184,12 @@ impl Registry {
         self.child.wait().ok();
     }
 
+    /// Starts it again after it was killed, with what it has stored.
+    pub fn start_again(&mut self) {
+        self.child = Self::spawn(&self.dir, &self.netns);
+        self.await_answer();
+    }
+
     /// A relay to it on another port that passes `budget` bytes of answers,
     /// then breaks every connection off. A negative budget is no limit.
     pub fn relay(&self, port: u16, budget: i64) -> Arc<AtomicI64> {

@@ -1,16 +1,20 @@
 //! `kuke recipe`.
 
+mod upload;
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::api::v1::Action;
+use crate::api::v1::{self, Action};
 use crate::api::{self, Error};
 use crate::apply;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, Outcome, usage};
+use crate::cli::kind::Kind;
 use crate::cli::manifest;
 use crate::cli::output::{Format, Out};
-use crate::cli::verbs::release::Named;
+use crate::cli::verbs::edit::Edited;
+use crate::cli::verbs::release::{Common, Named};
 use crate::delivery::render::{Rendered, offline};
 use crate::model::delivery::{AnyRelease, Recipe as Wanted};
 
@@ -29,12 +33,53 @@ enum Verb {
         after_help = "Examples:\n  kuke recipe render -f recipe.yaml\n  kuke recipe render -f recipe.yaml --check\n  kuke recipe render -f recipe.yaml -o json | jq -r .digest"
     )]
     Render(Render),
+    /// Pack a directory of this machine, and make it the source of a Recipe
+    #[command(
+        after_help = "The directory is kept in the registry of the daemon, by digest; the same files are the same source.
+
+Examples:
+  kuke recipe apply web --upload ./manifests -m 'more memory'
+  kuke recipe apply -f recipe.yaml --upload .          with the rest of the Recipe from a file
+  kuke recipe apply --upload ./web --dry-run           the Recipe web"
+    )]
+    Apply(upload::Apply),
+    /// Change a Recipe in an editor
+    Edit(Editing),
     /// Ask the source again, now
     Refresh(Named),
     /// Do nothing until resumed
     Suspend(Named),
     /// Go on after suspend
     Resume(Named),
+}
+
+/// The same as `kuke edit recipe`.
+#[derive(Debug, Args)]
+struct Editing {
+    /// Name
+    #[arg(value_name = "NAME")]
+    object: String,
+    /// Message for the history
+    #[arg(long, short, value_name = "TEXT")]
+    message: Option<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Editing {
+    async fn run(self, context: &Context) -> Outcome {
+        let what = Edited {
+            kind: Kind::Recipe,
+            name: self.object,
+            scope: v1::Scope {
+                realm: self.common.namespace,
+                ..Default::default()
+            },
+            message: self.message,
+            output: self.common.output,
+        };
+        what.run(context).await
+    }
 }
 
 /// Prints the canonical manifest; hash and digest go to standard error.
@@ -70,6 +115,8 @@ impl Recipe {
     pub fn shape(&self) -> (&'static str, bool) {
         match &self.verb {
             Verb::Render(_) => ("recipe render", false),
+            Verb::Apply(_) => ("recipe apply", true),
+            Verb::Edit(_) => ("recipe edit", true),
             Verb::Refresh(_) => ("recipe refresh", true),
             Verb::Suspend(_) => ("recipe suspend", true),
             Verb::Resume(_) => ("recipe resume", true),
@@ -80,6 +127,8 @@ impl Recipe {
     pub async fn run(self, context: &Context) -> Outcome {
         match self.verb {
             Verb::Render(verb) => verb.run(context).await,
+            Verb::Apply(verb) => verb.run(context).await,
+            Verb::Edit(verb) => verb.run(context).await,
             Verb::Refresh(named) => named.recipe(context, Action::Refresh).await,
             Verb::Suspend(named) => named.recipe(context, Action::Suspend).await,
             Verb::Resume(named) => named.recipe(context, Action::Unsuspend).await,

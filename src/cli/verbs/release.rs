@@ -28,10 +28,10 @@ pub struct Common {
         default_value = "default",
         help_heading = "Scope"
     )]
-    namespace: String,
+    pub namespace: String,
     /// Output format
     #[arg(long, short, value_enum, default_value_t)]
-    output: Format,
+    pub output: Format,
 }
 
 /// Make a preparation active, by default the latest
@@ -182,7 +182,7 @@ impl Sync {
 }
 
 /// Follows a call to its end: a line per result, or all of them at once.
-async fn finish(context: &Context, output: Format, events: EventStream) -> Outcome {
+pub async fn finish(context: &Context, output: Format, events: EventStream) -> Outcome {
     let each = |result: &ResourceResult| -> Result<(), Failure> {
         match output {
             Format::Json | Format::Yaml => Ok(()),

@@ -20,6 +20,7 @@ impl Controller {
         let _lock = self.store.lock(&at, LockMode::Exclusive, LOCK_WAIT).await?;
         self.refuse_if_parent_goes(&at)?;
         match self.store.cell(&wanted.at)? {
+            None if mode.expected.is_some() => Err(Error::changed(&at)),
             None => self.create_cell(wanted, mode, emit).await,
             Some(current) if current.meta.deletion.is_some() => {
                 // Whoever began with it holds the lock no more: it is finished
@@ -33,6 +34,9 @@ impl Controller {
                 self.create_cell(wanted, mode, emit).await
             }
             Some(_) if mode.create_only => Err(exists(&at)),
+            Some(current) if mode.expected.is_some_and(|g| g != current.meta.generation) => {
+                Err(Error::changed(&at))
+            }
             Some(current) => self.update_cell(current, wanted, mode, emit).await,
         }
     }
@@ -53,6 +57,9 @@ impl Controller {
         self.refuse_if_parent_goes(&at)?;
         let current = self.get_cell(&wanted.at)?;
         refuse_deleted(&at, &current.meta)?;
+        if mode.expected.is_some_and(|g| g != current.meta.generation) {
+            return Err(Error::changed(&at));
+        }
         let mut cell = current.clone();
         let id = wanted.spec.id.clone();
         let known = cell.spec.containers.iter_mut().find(|c| c.id == id);

@@ -111,6 +111,8 @@ impl Told {
 struct Mode {
     dry_run: bool,
     create_only: bool,
+    /// The generation in which an object must be.
+    expected: Option<i64>,
     /// Watch started containers for [`START_WATCH`].
     watch_start: bool,
 }
@@ -133,6 +135,7 @@ impl Controller {
         let mode = Mode {
             dry_run: request.dry_run,
             create_only: request.create_only,
+            expected: request.expected_generation,
             watch_start: !request.detach,
         };
         let mut so_far = SoFar::default();
@@ -299,6 +302,7 @@ impl Controller {
         for at in missing.into_iter().rev() {
             let mode = Mode {
                 create_only: false,
+                expected: None,
                 ..mode
             };
             let scope = empty_scope(&at);

@@ -39,13 +39,22 @@ impl Controller {
     fn compare_scope(&self, wanted: &mut AnyObject, mode: Mode) -> Result<Option<Vec<Change>>> {
         let at = wanted.at();
         let Some(current) = self.stored(&at)? else {
-            return Ok(None);
+            return match mode.expected {
+                Some(_) => Err(Error::changed(&at)),
+                None => Ok(None),
+            };
         };
         if mode.create_only {
             return Err(exists(&at));
         }
         self.refuse_if_parent_goes(&at)?;
         refuse_deleted(&at, current.meta())?;
+        if mode
+            .expected
+            .is_some_and(|g| g != current.meta().generation)
+        {
+            return Err(Error::changed(&at));
+        }
         apply::inherit(&current, wanted);
         let changes = match (&current, wanted) {
             (AnyObject::Realm(a), AnyObject::Realm(b)) => apply::diff_realm(a, b),

@@ -5,7 +5,7 @@
 const BLOCK: usize = 65_535;
 
 /// Wraps bytes: no name, time 0, operating system 255 (unknown).
-pub(super) fn wrap(bytes: &[u8]) -> Vec<u8> {
+pub(in crate::delivery) fn wrap(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len() + bytes.len() / BLOCK * 5 + 32);
     out.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
     let mut blocks = bytes.chunks(BLOCK).peekable();

@@ -2,8 +2,8 @@
 //! of the configuration hash and the canonical manifest alone, and the records
 //! that refer to it (delivery spec, section 5).
 
-mod gzip;
-mod tar;
+pub(in crate::delivery) mod gzip;
+pub(in crate::delivery) mod tar;
 
 use std::collections::BTreeMap;
 
@@ -63,7 +63,7 @@ pub struct Blob {
 }
 
 impl Blob {
-    fn of(bytes: Vec<u8>) -> Self {
+    pub(in crate::delivery) fn of(bytes: Vec<u8>) -> Self {
         let digest = Digest::sha256(&bytes).to_string();
         Self { bytes, digest }
     }

@@ -4,6 +4,7 @@
 pub mod archive;
 pub mod local;
 pub mod oci;
+pub mod pack;
 mod tree;
 
 use std::collections::BTreeMap;

@@ -12,6 +12,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Outcome, usage};
 use crate::cli::kind::Kind;
 use crate::cli::output::{Format, table};
+use crate::cli::scope::ScopeFlags;
 
 /// Show what was rendered and what was activated
 #[derive(Debug, Args)]
@@ -176,11 +177,17 @@ impl Manifest {
     }
 }
 
-/// Wait for a condition of a release
+/// Wait until an object is as wanted
 #[derive(Debug, Args)]
 #[command(
     arg_required_else_help = true,
-    after_help = "Examples:
+    after_help = "Releases have conditions: Ready, Synced, Healthy and others. Cells and what is around them
+have states, and the condition Ready. Exit code 7: the time was over.
+
+Examples:
+  kuke wait cell/web --for=condition=Ready
+  kuke wait cell/job --for=state=Exited --timeout 1h
+  kuke wait container/main --cell web --for=state=Ready
   kuke wait serving/web --for=condition=Ready
   kuke wait recipe/web --for=condition=Ready=False --timeout 30s
   kuke wait recipe/web --for=delete"
@@ -189,12 +196,17 @@ pub struct Wait {
     /// Kind and name
     #[arg(value_name = "KIND/NAME")]
     object: String,
-    /// condition=TYPE[=STATUS], or delete
+    /// condition=TYPE[=STATUS], state=STATE, or delete
     #[arg(long = "for", value_name = "WHAT", default_value = "condition=Ready")]
     until: String,
     /// How long to wait; 0 is for ever
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
     timeout: Duration,
+    #[command(flatten)]
+    scope: ScopeFlags,
+    /// Cell of a container
+    #[arg(long, value_name = "NAME", help_heading = "Scope")]
+    cell: Option<String>,
     #[command(flatten)]
     common: Common,
 }
@@ -206,22 +218,29 @@ impl Wait {
             return Err(usage("write KIND/NAME, for example serving/web").into());
         };
         let kind: Kind = kind.parse().map_err(usage)?;
-        let (condition, status) = match self.until.as_str() {
-            "delete" => (String::new(), String::new()),
-            text => {
-                let Some(rest) = text.strip_prefix("condition=") else {
-                    return Err(usage("--for is condition=TYPE[=STATUS] or delete").into());
-                };
-                let (condition, status) = rest.split_once('=').unwrap_or((rest, "True"));
-                (condition.to_owned(), status.to_owned())
+        if kind == Kind::Image {
+            return Err(usage("an image has no state to wait for").into());
+        }
+        if kind == Kind::Container && self.cell.is_none() {
+            return Err(usage("a container is found by its cell: add --cell").into());
+        }
+        let (condition, status, state) = match until(&self.until) {
+            Some((condition, status, state)) => (condition, status, state),
+            None => {
+                let what = "--for is condition=TYPE[=STATUS], state=STATE or delete";
+                return Err(usage(what).into());
             }
         };
+        let mut scope = self.scope.single();
+        scope.cell = self.cell.unwrap_or_default();
         let request = v1::WaitForRequest {
             kind: kind.as_str().to_owned(),
             namespace: self.common.namespace.clone(),
             name: name.to_owned(),
             condition,
             status,
+            state,
+            scope: (!kind.is_release()).then_some(scope),
         };
         let kukeon = context.kukeon().await?;
         let met = kukeon.wait_for(request);
@@ -245,5 +264,39 @@ impl Wait {
             _ => out.line(format_args!("{} {}", self.object, result.action))?,
         }
         Ok(0)
+    }
+}
+
+/// Condition, its status, and state of what follows `--for=`.
+fn until(text: &str) -> Option<(String, String, String)> {
+    let none = String::new;
+    if text == "delete" {
+        return Some((none(), none(), none()));
+    }
+    if let Some(state) = text.strip_prefix("state=").filter(|s| !s.is_empty()) {
+        return Some((none(), none(), state.to_owned()));
+    }
+    let rest = text.strip_prefix("condition=").filter(|c| !c.is_empty())?;
+    let (condition, status) = rest.split_once('=').unwrap_or((rest, "True"));
+    Some((condition.to_owned(), status.to_owned(), none()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::until;
+
+    #[test]
+    fn what_is_waited_for_is_read() {
+        let read = |text| until(text).map(|(c, s, state)| format!("{c}|{s}|{state}"));
+        assert_eq!(read("delete").as_deref(), Some("||"));
+        assert_eq!(read("condition=Ready").as_deref(), Some("Ready|True|"));
+        assert_eq!(
+            read("condition=Ready=False").as_deref(),
+            Some("Ready|False|")
+        );
+        assert_eq!(read("state=Exited").as_deref(), Some("||Exited"));
+        for wrong in ["", "state=", "condition=", "ready", "Deleted"] {
+            assert_eq!(until(wrong), None, "{wrong:?}");
+        }
     }
 }

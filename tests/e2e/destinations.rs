@@ -1,0 +1,191 @@
+//! Artifacts in another registry: Debian's docker-registry with a password file.
+
+use serde_json::Value;
+
+use crate::command::eventually;
+use crate::delivery::{HEAD, active, latest, source, text};
+use crate::host::{Host, Mode};
+use crate::manifest::sleeper;
+use crate::registry::{ADDRESS, PASSWORD, Registry, USER};
+use crate::runner::{Case, Verdict};
+use crate::{cases, cases_in_both_modes};
+
+pub const CASES: &[&[Case]] = &[
+    cases_in_both_modes![artifacts_are_kept_in_another_registry],
+    cases![a_registry_that_is_down_stops_nothing],
+];
+
+const REPOSITORY: &str = "shop/web";
+
+fn recipe(dir: &str, destination: &str, colour: &str) -> String {
+    format!(
+        "{HEAD}kind: Recipe\nmetadata: {{name: web}}\nspec:\n  source: {{path: {dir}}}\n  \
+         target: {{kuke: {{minHealthy: 0s, healthTimeout: 20s}}}}\n  \
+         destination: {{{destination}}}\n  patches:\n    - target: {{kind: Cell, name: web}}\n      \
+         set: {{'.spec.containers[id=main].env': ['COLOUR={colour}']}}\n"
+    )
+}
+
+fn by_reference() -> String {
+    format!("oci: 'oci://{ADDRESS}/{REPOSITORY}'")
+}
+
+fn pantry(password: &str) -> String {
+    format!(
+        "{HEAD}kind: Pantry\nmetadata: {{name: shop}}\nspec: {{oci: 'oci://{ADDRESS}/{REPOSITORY}', \
+         username: {USER}, password: {password}}}\n"
+    )
+}
+
+fn reason(host: &Host, kind: &str) -> String {
+    let found = host.get(kind, "web");
+    let conditions = found["status"]["conditions"].as_array().cloned();
+    let conditions = conditions.unwrap_or_default();
+    let ready = conditions.iter().find(|c| c["type"] == "Ready");
+    ready.map(|c| text(&c["reason"])).unwrap_or_default()
+}
+
+/// What the registry answers to somebody with the login.
+fn ask(host: &Host, method: &str, path: &str) -> String {
+    let login = format!("{USER}:{PASSWORD}");
+    let url = format!("http://{ADDRESS}/v2/{REPOSITORY}/{path}");
+    let accept = "Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";
+    host.inside(
+        "curl",
+        &["-sf", "-X", method, "-u", &login, "-H", accept, &url],
+    )
+    .ok()
+    .out
+}
+
+fn tags(host: &Host) -> Vec<String> {
+    let listed: Value = serde_json::from_str(&ask(host, "GET", "tags/list")).unwrap();
+    let tags = listed["tags"].as_array().cloned().unwrap_or_default();
+    tags.iter().map(text).collect()
+}
+
+fn digest(host: &Host, prep: &str) -> String {
+    text(&host.get("prep", prep)["spec"]["artifact"]["digest"])
+}
+
+fn pid(host: &Host) -> Value {
+    host.get("cell", "web")["status"]["containers"][0]["pid"].clone()
+}
+
+fn artifacts_are_kept_in_another_registry(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    let registry = Registry::start(&host)?;
+    let dir = source(&host, &sleeper("web"));
+
+    // Without a login nothing is stored, and the Recipe says so.
+    host.apply(&recipe(&dir, &by_reference(), "one"))
+        .code(1)
+        .says(&["refused access", "Pantry"]);
+    assert_eq!(reason(&host, "recipe"), "StoreFailed");
+    host.kuke(&["get", "preps"]).ok().says(&["No preparations"]);
+    host.apply(&pantry(PASSWORD))
+        .ok()
+        .says_nothing_of(&[PASSWORD]);
+    host.kuke(&["recipe", "refresh", "web"]).ok();
+    let first = latest(&host, "web");
+    let artifact = host.get("prep", &first)["spec"]["artifact"].clone();
+    let wanted = format!("oci://{ADDRESS}/{REPOSITORY}@sha256:");
+    assert!(text(&artifact["ociRef"]).starts_with(&wanted), "{artifact}");
+
+    // Tags, and the record of the revision for registries without referrers.
+    let one = digest(&host, &first);
+    let short = &one["sha256:".len()..][..12];
+    let given = tags(&host);
+    for tag in ["rev-1", short] {
+        assert!(given.iter().any(|t| t == tag), "{tag} in {given:?}");
+    }
+    let index = ask(
+        &host,
+        "GET",
+        &format!("manifests/{}", one.replace(':', "-")),
+    );
+    assert!(
+        index.contains("application/vnd.kokumi.preparation.record.v1+json"),
+        "{index}"
+    );
+    host.kuke(&["registry", "ls"])
+        .ok()
+        .says(&["No repositories"]);
+
+    // What is served comes from there.
+    host.kuke(&["promote", "web", "--wait"]).ok();
+    assert_eq!(active(&host, "web"), first);
+    assert!(tags(&host).iter().any(|t| t == "active"));
+    host.kuke(&["prep", "verify", &first]).ok().says(&[
+        "artifact: ok",
+        "render: ok",
+        "signature: ok: none",
+    ]);
+    let before = pid(&host);
+
+    // The same by its Pantry; then the artifact is gone.
+    host.apply(&recipe(&dir, "pantryRef: {name: shop}", "two"))
+        .ok();
+    let second = latest(&host, "web");
+    assert_ne!(first, second);
+    host.kuke(&["manifest", &second]).ok().says(&["COLOUR=two"]);
+    host.kuke(&["delete", "pantry", "shop"])
+        .code(4)
+        .says(&["recipe web"]);
+    ask(
+        &host,
+        "DELETE",
+        &format!("manifests/{}", digest(&host, &second)),
+    );
+    let failed = host.kuke(&["promote", "web", "--wait"]);
+    assert_ne!(failed.code, 0, "{}", failed.show());
+    assert_eq!(reason(&host, "serving"), "ArtifactUnavailable");
+    assert_eq!(pid(&host), before, "what ran still runs");
+    host.kuke(&["prep", "verify", &second]).code(1).says(&[
+        "artifact: differs",
+        REPOSITORY,
+        "render: ok",
+    ]);
+
+    // Looked at again, the Recipe brings it back where it was.
+    host.kuke(&["recipe", "refresh", "web"]).ok();
+    assert_eq!(latest(&host, "web"), second);
+    host.kuke(&["promote", "web", "--wait"]).ok();
+    assert_eq!(active(&host, "web"), second);
+    host.kuke(&["rollback", "web", "--wait"]).ok();
+    assert_eq!(active(&host, "web"), first);
+    drop(registry);
+    host.finish();
+    Ok(())
+}
+
+fn a_registry_that_is_down_stops_nothing() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let mut registry = Registry::start(&host)?;
+    let dir = source(&host, &sleeper("web"));
+    host.apply(&pantry(PASSWORD)).ok();
+    host.apply(&recipe(&dir, &by_reference(), "one")).ok();
+    host.kuke(&["promote", "web", "--wait"]).ok();
+    let (before, first) = (pid(&host), latest(&host, "web"));
+
+    registry.kill();
+    host.apply(&recipe(&dir, &by_reference(), "two"))
+        .code(1)
+        .says(&[ADDRESS]);
+    assert_eq!(reason(&host, "recipe"), "StoreFailed");
+    assert_eq!(latest(&host, "web"), first);
+    assert_eq!(pid(&host), before);
+    let serving = host.get("serving", "web");
+    assert_eq!(serving["status"]["phase"], "Deployed", "{serving}");
+
+    // Nobody has to do anything when it is back.
+    registry.start_again();
+    eventually(60.0, "the second preparation", || {
+        latest(&host, "web") != first
+    });
+    assert_eq!(reason(&host, "recipe"), "Ready");
+    host.kuke(&["promote", "web", "--wait"]).ok();
+    drop(registry);
+    host.finish();
+    Ok(())
+}
