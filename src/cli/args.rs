@@ -43,6 +43,8 @@ pub enum Verb {
     /// Show objects
     #[command(alias = "g")]
     Get(verbs::get::Get),
+    /// Show everything about one object
+    Describe(verbs::describe::Describe),
     /// Delete objects
     #[command(alias = "d")]
     Delete(verbs::delete::Delete),
@@ -158,6 +160,7 @@ impl Verb {
             Verb::Init(_) => in_process(Shape::changes("init")),
             Verb::Apply(_) => Shape::changes("apply"),
             Verb::Get(_) => Shape::looks("get"),
+            Verb::Describe(_) => Shape::looks("describe"),
             Verb::Delete(_) => Shape::changes("delete"),
             Verb::Edit(_) => Shape::changes("edit"),
             Verb::Start(_) => Shape::changes("start"),
@@ -211,6 +214,7 @@ impl Verb {
             Verb::Init(verb) => verb.run(context).await,
             Verb::Apply(verb) => verb.run(context).await,
             Verb::Get(verb) => verb.run(context).await,
+            Verb::Describe(verb) => verb.run(context).await,
             Verb::Delete(verb) => verb.run(context).await,
             Verb::Edit(verb) => verb.run(context).await,
             Verb::Start(verb) => verb.run(context).await,

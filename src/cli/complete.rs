@@ -47,8 +47,11 @@ pub fn script(shell: &str) -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Puts completers on the arguments that take names of objects.
+/// Puts completers on the arguments that take names of objects, also on those
+/// of the verbs below `command`.
 fn with_names(command: Command, in_process: InProcess) -> Command {
+    let group = command.get_name().parse::<Kind>().ok();
+    let foreign = command.get_name() == "argocd";
     let names: Vec<String> = command
         .get_subcommands()
         .map(|verb| verb.get_name().to_owned())
@@ -60,7 +63,19 @@ fn with_names(command: Command, in_process: InProcess) -> Command {
     };
     names.into_iter().fold(command, |command, verb| {
         command.mut_subcommand(verb, |verb| {
+            let verb = with_names(verb, in_process);
+            let points = matches!(verb.get_name(), "promote" | "rollback" | "diff");
             verb.mut_args(|arg| match arg.get_id().as_str() {
+                // Elsewhere it is one of a cluster.
+                "namespace" if !foreign => complete(arg, Kind::Realm),
+                // `recipe refresh NAME`, `menu run NAME`, `prep delete NAME`.
+                "object" => match group {
+                    Some(kind) => complete(arg, kind),
+                    None => arg.add(ArgValueCompleter::new(move |current: &OsStr| {
+                        with_kind(current, |kind, name| candidates(kind, name, in_process))
+                    })),
+                },
+                "from" | "to" | "expected_current" if points => complete(arg, Kind::Preparation),
                 "kind" => arg.add(ArgValueCompleter::new(kinds)),
                 "realm" => complete(arg, Kind::Realm),
                 "space" => complete(arg, Kind::Space),
@@ -81,6 +96,32 @@ fn with_names(command: Command, in_process: InProcess) -> Command {
             })
         })
     })
+}
+
+/// Candidates for `KIND/NAME`: kinds up to the slash, then names.
+fn with_kind(
+    current: &OsStr,
+    names: impl FnOnce(Kind, &OsStr) -> Vec<CompletionCandidate>,
+) -> Vec<CompletionCandidate> {
+    let text = current.to_string_lossy();
+    let Some((kind, name)) = text.split_once('/') else {
+        return Kind::ALL
+            .into_iter()
+            .filter(|kind| *kind != Kind::Image)
+            .map(|kind| format!("{}/", kind.singular()))
+            .filter(|offered| offered.starts_with(text.as_ref()))
+            .map(CompletionCandidate::new)
+            .collect();
+    };
+    let Ok(parsed) = kind.parse() else {
+        return Vec::new();
+    };
+    let found = names(parsed, OsStr::new(name));
+    let whole = |c: CompletionCandidate| {
+        let name = c.get_value().to_string_lossy().into_owned();
+        CompletionCandidate::new(format!("{kind}/{name}"))
+    };
+    found.into_iter().map(whole).collect()
 }
 
 /// The words typed so far: what stands after the `--` that the script puts there.
@@ -166,13 +207,36 @@ async fn names(kind: Kind, words: &[String], in_process: InProcess) -> Option<Ve
         scope: Some(scope),
         ..Default::default()
     };
-    let found = kukeon.get(request).await.ok()?.objects;
+    let mut found = kukeon.get(request).await.ok()?.objects;
+    if kind == Kind::Preparation
+        && let Some(recipe) = recipe_of(words)
+    {
+        found.retain(|object| is_of(object, recipe));
+    }
     Some(
         found
             .iter()
             .map(|object| objects::name(object).to_owned())
             .collect(),
     )
+}
+
+/// The Recipe whose Preparations are wanted: `promote RECIPE --to …`.
+fn recipe_of(words: &[String]) -> Option<&str> {
+    let verb = words.first()?.as_str();
+    let takes = matches!(verb, "promote" | "rollback" | "diff");
+    let recipe = words.get(1).map(String::as_str);
+    recipe.filter(|word| takes && !word.starts_with('-') && !word.is_empty())
+}
+
+fn is_of(object: &v1::Object, recipe: &str) -> bool {
+    match &object.object {
+        Some(v1::object::Object::Preparation(preparation)) => {
+            let spec = preparation.spec.as_ref();
+            spec.is_some_and(|spec| spec.recipe_name == recipe)
+        }
+        _ => false,
+    }
 }
 
 /// Where to look: the typed scope flags, `default` for those above the kind.
@@ -229,6 +293,31 @@ mod tests {
         assert_eq!(parts, ("a", "b", "default"));
         assert_eq!(scope_of(Kind::Space, &line).space, "");
         assert_eq!(scope_of(Kind::Container, &words("exec web -c")).cell, "web");
+    }
+
+    #[test]
+    fn kind_and_name_are_offered_in_one_word() {
+        let offered = |text: &str| -> Vec<String> {
+            let names = |kind: Kind, name: &OsStr| {
+                assert_eq!((kind, name), (Kind::Serving, OsStr::new("w")));
+                vec![CompletionCandidate::new("web")]
+            };
+            let found = with_kind(OsStr::new(text), names);
+            let value = |c: &CompletionCandidate| c.get_value().to_string_lossy().into_owned();
+            found.iter().map(value).collect()
+        };
+        assert_eq!(offered("serv"), ["serving/"]);
+        assert_eq!(offered("serving/w"), ["serving/web"]);
+        assert_eq!(offered("sv/w"), ["sv/web"]);
+        assert!(offered("nothing/w").is_empty());
+    }
+
+    #[test]
+    fn preparations_are_those_of_the_typed_recipe() {
+        assert_eq!(recipe_of(&words("promote web --to")), Some("web"));
+        assert_eq!(recipe_of(&words("diff web")), Some("web"));
+        assert_eq!(recipe_of(&words("promote --to")), None);
+        assert_eq!(recipe_of(&words("manifest web")), None);
     }
 
     #[test]

@@ -144,14 +144,12 @@ impl Delivery {
     /// the daemon the loop does the rest; without one nobody else would.
     pub(super) async fn settle_object(&self, at: &ReleaseRef) -> Result<()> {
         let first = self.drive(at).await;
-        if self.is_live()
-            && let Err(fault) = &first
-            && fault.transient
-        {
-            // Whoever asked is told; the loop tries again, and backs off.
-            self.queue.add(at.clone());
-        }
-        if !self.is_live() {
+        if self.is_live() {
+            // Whoever asked is told of one attempt; the loop tries again, and backs off.
+            if matches!(&first, Err(fault) if fault.transient) {
+                self.enqueue(at);
+            }
+        } else {
             while let Some(next) = self.queue.try_next() {
                 let done = self.drive(&next).await;
                 self.queue.done(&next, true);
@@ -160,20 +158,21 @@ impl Delivery {
                 }
             }
         }
-        first
+        first.map(drop)
     }
 
     /// Looks at an object until it is at rest.
-    pub(super) async fn drive(&self, at: &ReleaseRef) -> Result<()> {
+    pub(super) async fn drive(&self, at: &ReleaseRef) -> Result<Next> {
         loop {
             match self.look(at, false).await? {
-                Next::Rest => return Ok(()),
-                Next::Later(pause) => {
+                rest @ (Next::Rest | Next::Later(_)) => {
                     // It is due again although nobody of the loop looked at it.
-                    if self.is_live() {
+                    if let Next::Later(pause) = rest
+                        && self.is_live()
+                    {
                         self.queue.add_after(at.clone(), pause);
                     }
-                    return Ok(());
+                    return Ok(rest);
                 }
                 Next::Soon(pause) => tokio::time::sleep(pause).await,
             }
@@ -187,7 +186,7 @@ impl Delivery {
         until: tokio::time::Instant,
     ) -> Result<()> {
         match tokio::time::timeout_at(until, self.drive(at)).await {
-            Ok(done) => done,
+            Ok(done) => done.map(drop),
             Err(_) => Ok(()),
         }
     }

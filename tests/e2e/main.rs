@@ -33,6 +33,7 @@ mod render;
 mod runner;
 mod targets;
 mod upkeep;
+mod verbs;
 mod world;
 
 fn main() -> std::process::ExitCode {
@@ -55,6 +56,7 @@ fn main() -> std::process::ExitCode {
         releases::CASES,
         targets::CASES,
         destinations::CASES,
+        verbs::CASES,
     ]
     .concat();
     runner::run(&groups, world::prepare, world::clean)

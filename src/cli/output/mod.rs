@@ -3,6 +3,7 @@
 
 pub mod images;
 pub mod objects;
+pub mod page;
 mod releases;
 pub mod table;
 

@@ -58,7 +58,8 @@ pub fn single(
     list(out, format, kind, std::slice::from_ref(object), headers)
 }
 
-fn header(kind: Kind, wide: bool) -> &'static [&'static str] {
+/// Titles of the columns of a kind.
+pub fn header(kind: Kind, wide: bool) -> &'static [&'static str] {
     match (kind, wide) {
         (Kind::Realm, false) => &["NAME", "STATE", "AGE"],
         (Kind::Realm, true) => &["NAME", "STATE", "AGE", "NAMESPACE"],
@@ -94,7 +95,8 @@ fn header(kind: Kind, wide: bool) -> &'static [&'static str] {
     }
 }
 
-fn row(object: &Object, wide: bool, now: Timestamp) -> Vec<String> {
+/// An object as a row of them.
+pub fn row(object: &Object, wide: bool, now: Timestamp) -> Vec<String> {
     let (mut cells, more) = match &object.object {
         Some(Any::Realm(realm)) => realm_row(realm, now),
         Some(Any::Space(space)) => space_row(space, now),

@@ -19,7 +19,7 @@ pub fn print(
     out.line(render(header, rows, headers))
 }
 
-fn render(header: &[&str], rows: &[Vec<String>], headers: bool) -> String {
+pub(super) fn render(header: &[&str], rows: &[Vec<String>], headers: bool) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
     if headers {

@@ -1,5 +1,7 @@
 //! `kuke get`.
 
+mod watch;
+
 use clap::Args;
 
 use crate::api::v1::{self, Object};
@@ -22,7 +24,8 @@ Examples:
   kuke get cell web -o yaml
   kuke get cells -l app=shop,tier!=db -o wide
   kuke get containers --cell web
-  kuke get preps -n shop -o wide"
+  kuke get preps -n shop -o wide
+  kuke get recipes --watch"
 )]
 pub struct Get {
     /// Kind
@@ -57,6 +60,9 @@ pub struct Get {
     /// Leave the header out of tables
     #[arg(long)]
     no_headers: bool,
+    /// Go on, and show what changes, until Ctrl-C
+    #[arg(long, short)]
+    watch: bool,
 }
 
 impl Get {
@@ -68,6 +74,9 @@ impl Get {
         self.scope.realm = self.namespace.take().or(self.scope.realm);
         if self.name.is_some() && self.selector.is_some() {
             return Err(usage("--selector cannot be combined with a resource name").into());
+        }
+        if self.watch {
+            return self.follow(context).await;
         }
         match (self.kind, self.name.clone()) {
             (Kind::Image, name) => self.image(context, name).await,
@@ -103,6 +112,27 @@ impl Get {
             headers,
         )?;
         Ok(0)
+    }
+
+    /// Looks again and again, and prints what is another than before.
+    async fn follow(&self, context: &Context) -> Outcome {
+        if self.kind == Kind::Image {
+            return Err(usage("--watch is not offered for images").into());
+        }
+        let mut request = self.request();
+        // How much a cell uses changes all the time: that is no news.
+        request.usage = false;
+        let kukeon = context.kukeon().await?;
+        let mut watched = watch::Watched::new(self.kind, self.output, !self.no_headers);
+        loop {
+            let mut found = kukeon.get(request.clone()).await?.objects;
+            if let Some(name) = &self.name {
+                found.retain(|object| objects::name(object) == name);
+            }
+            watched.look(&context.out, &found)?;
+            context.out.flush()?;
+            tokio::time::sleep(watch::PAUSE).await;
+        }
     }
 
     async fn single(&self, context: &Context, name: String) -> Outcome {

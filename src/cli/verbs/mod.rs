@@ -6,6 +6,7 @@ pub mod completion;
 pub mod convert;
 pub mod daemon;
 pub mod delete;
+pub mod describe;
 pub mod edit;
 pub mod exec;
 pub mod get;

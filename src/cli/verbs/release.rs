@@ -7,9 +7,13 @@ mod look;
 pub use groups::{Menu, Named, Prep};
 pub use look::{Diff, History, Manifest, Wait};
 
+use std::time::Duration;
+
 use clap::Args;
 
 use crate::api::v1::{self, Action, ResourceResult};
+use crate::api::{Code, Error};
+use crate::cli::config::duration;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::follow::{follow, single_failure};
@@ -63,6 +67,44 @@ pub struct Rollback {
     pointer: Pointer,
 }
 
+/// Whether the outcome is waited for.
+#[derive(Debug, Args)]
+pub struct Patience {
+    /// Wait until it is healthy, or failed
+    #[arg(long)]
+    wait: bool,
+    /// With --wait: how long; 0 is for ever. What was begun goes on
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "wait")]
+    timeout: Option<Duration>,
+}
+
+impl Patience {
+    /// Follows a call to its end, or until the time is over (exit code 7).
+    async fn finish(
+        &self,
+        context: &Context,
+        output: Format,
+        what: &str,
+        events: EventStream,
+    ) -> Outcome {
+        let following = finish(context, output, events);
+        match self.timeout.filter(|limit| !limit.is_zero()) {
+            None => following.await,
+            Some(limit) => match tokio::time::timeout(limit, following).await {
+                Ok(outcome) => outcome,
+                Err(_) => {
+                    let seconds = limit.as_secs_f32();
+                    let message = format!("{what} did not come to its end within {seconds} s");
+                    let hint = "it goes on; `kuke describe` shows what it waits for";
+                    Err(Error::new(Code::Timeout, "WaitTimeout", message)
+                        .hint(hint)
+                        .into())
+                }
+            },
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 struct Pointer {
     /// Recipe
@@ -77,9 +119,8 @@ struct Pointer {
     /// Refuse when another preparation than this is active
     #[arg(long, value_name = "PREP")]
     expected_current: Option<String>,
-    /// Wait until it is healthy, or failed
-    #[arg(long)]
-    wait: bool,
+    #[command(flatten)]
+    patience: Patience,
     /// Only check whether it could be done
     #[arg(long)]
     dry_run: bool,
@@ -91,16 +132,20 @@ impl Pointer {
     async fn run(self, context: &Context, rollback: bool) -> Outcome {
         let request = v1::PromoteRequest {
             namespace: self.common.namespace.clone(),
-            recipe: self.recipe,
+            recipe: self.recipe.clone(),
             to: self.to.unwrap_or_default(),
             expected_current: self.expected_current.unwrap_or_default(),
             message: self.message.unwrap_or_default(),
             rollback,
-            wait: self.wait,
+            wait: self.patience.wait,
             dry_run: self.dry_run,
         };
         let events = context.kukeon().await?.promote(request).await?;
-        finish(context, self.common.output, events).await
+        let what = format!("serving/{}", self.recipe);
+        let patience = &self.patience;
+        patience
+            .finish(context, self.common.output, &what, events)
+            .await
     }
 }
 
@@ -145,9 +190,8 @@ struct Target {
     /// Recipe
     #[arg(value_name = "RECIPE")]
     recipe: String,
-    /// Wait until it is healthy, or failed
-    #[arg(long)]
-    wait: bool,
+    #[command(flatten)]
+    patience: Patience,
     #[command(flatten)]
     common: Common,
 }
@@ -157,13 +201,17 @@ impl Target {
         let request = v1::ActRequest {
             kind: "Serving".to_owned(),
             namespace: self.common.namespace.clone(),
-            name: self.recipe,
+            name: self.recipe.clone(),
             action: action.into(),
-            wait: self.wait,
+            wait: self.patience.wait,
             ..Default::default()
         };
         let events = context.kukeon().await?.act(request).await?;
-        finish(context, self.common.output, events).await
+        let what = format!("serving/{}", self.recipe);
+        let patience = &self.patience;
+        patience
+            .finish(context, self.common.output, &what, events)
+            .await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Common, finish};
+use super::{Common, Patience, finish};
 use crate::api::v1::{self, Action};
 use crate::cli::context::Context;
 use crate::cli::failure::Outcome;
@@ -101,9 +101,8 @@ pub struct Named {
     /// Message for the history
     #[arg(long, short, value_name = "TEXT")]
     message: Option<String>,
-    /// Wait for the outcome
-    #[arg(long)]
-    wait: bool,
+    #[command(flatten)]
+    patience: Patience,
     #[command(flatten)]
     common: Common,
 }
@@ -118,14 +117,18 @@ impl Named {
         let request = v1::ActRequest {
             kind: kind.to_owned(),
             namespace: self.common.namespace.clone(),
-            name: self.object,
+            name: self.object.clone(),
             action: action.into(),
-            wait: self.wait,
+            wait: self.patience.wait,
             message: self.message.unwrap_or_default(),
             dry_run,
         };
         let events = context.kukeon().await?.act(request).await?;
-        finish(context, self.common.output, events).await
+        let what = format!("{}/{}", kind.to_ascii_lowercase(), self.object);
+        let patience = &self.patience;
+        patience
+            .finish(context, self.common.output, &what, events)
+            .await
     }
 }
 
