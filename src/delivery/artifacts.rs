@@ -78,6 +78,15 @@ impl Artifacts {
         }
     }
 
+    /// The same content, with nothing of it in memory: what is read comes from
+    /// the disk.
+    pub(super) fn afresh(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            storage: Arc::default(),
+        }
+    }
+
     fn storage(&self) -> registry::Result<Storage> {
         if let Some(storage) = self.storage.get() {
             return Ok(storage.clone());

@@ -328,9 +328,10 @@ impl Delivery {
                 recipe.status.latest_preparation = Some(name);
                 recipe.status.latest_digest = Some(artifact.digest.clone());
                 recipe.status.latest_config_hash = Some(hash);
-                recipe.meta.annotations.remove(keys::COMMIT_MESSAGE);
                 revision = Some((entry, artifact, parent));
             }
+            // Without a revision it was for nothing, and not for what comes next.
+            recipe.meta.annotations.remove(keys::COMMIT_MESSAGE);
             recipe.meta.annotations.remove(keys::REFRESH);
             let status = &mut recipe.status;
             if resolved.content.is_some() {

@@ -60,9 +60,10 @@ impl Delivery {
     /// Whether manifest, configuration and layer have their digests.
     async fn stored(&self, place: &Place, preparation: &Preparation) -> Seen {
         let artifact = &preparation.spec.artifact;
+        let content = self.artifacts.afresh();
         let read = async {
-            self.artifacts.manifest(place, artifact).await?;
-            self.artifacts.config(place, artifact).await
+            content.manifest(place, artifact).await?;
+            content.config(place, artifact).await
         };
         match read.await {
             Ok(_) => {

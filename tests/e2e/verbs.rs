@@ -147,7 +147,7 @@ fn a_recipe_is_edited(mode: Mode) -> Verdict {
             .any(|l| l.starts_with("# ") && l.contains("pathh")),
         "{shown}"
     );
-    edit(&host, "sed -i 's/name: web/name: web2/' $1", &kuke)
+    edit(&host, "sed -i 's/^  name: web$/  name: web2/' $1", &kuke)
         .code(2)
         .says(&["given up"]);
     host.kuke(&["get", "recipe", "web2"]).code(3);
@@ -188,7 +188,7 @@ fn a_recipe_is_edited(mode: Mode) -> Verdict {
     host.apply(&sleeper("alone")).ok();
     edit(
         &host,
-        "sed -i 's/image: busybox/image: busybox\\n    env: [A=b]/' $1",
+        r"sed -i -E 's/^( *)image: (.*)$/\1image: \2\n\1env: [A=b]/' $1",
         &["edit", "cell", "alone"],
     )
     .ok()

@@ -126,8 +126,11 @@ impl Edited {
             }
             if written == shown {
                 // Refused, and left as it was.
+                let kept = keep(file)?;
                 let what = format!("{}: given up; nothing was changed", self.title());
-                return Err(Error::invalid("EditCancelled", what).into());
+                return Err(Error::invalid("EditCancelled", what)
+                    .hint(format!("what you wrote is kept in {kept}"))
+                    .into());
             }
             let error = match self.same_object(&body) {
                 Err(error) => error,
