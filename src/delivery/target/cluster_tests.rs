@@ -452,14 +452,20 @@ async fn a_renamed_application_does_not_take_the_workload_along() {
 
 #[tokio::test]
 async fn a_registry_that_no_cluster_can_reach() {
-    let (_server, target, _dir) = connected().await;
+    let (server, target, _dir) = connected().await;
     let mut wanted = activation(Vec::new());
     wanted.registry_url = String::new();
     let error = target.plan(&wanted).await.unwrap_err();
     assert_eq!(error.reason, Reason::DeploymentFailed);
     assert!(error.is_terminal() && error.hint.contains("registryUrl"));
+    // What is kept elsewhere is fetched from there.
     wanted.artifact.oci_ref = format!("oci://reg.example/web@{}", digest());
     target.plan(&wanted).await.unwrap();
+    target.apply(&wanted).await.unwrap();
+    let (_, sent) = server.0.lock().unwrap().patches.last().cloned().unwrap();
+    let source = &sent["spec"]["source"];
+    assert_eq!(source["repoURL"], "oci://reg.example/web");
+    assert_eq!(source["targetRevision"], digest());
 }
 
 #[tokio::test]
