@@ -33,6 +33,11 @@ const PRINTED: &[&str] = &[
     "ConnectClusterResponse",
     "ListClustersResponse",
     "ClusterStatus",
+    "PreviewResponse",
+    "BrowseSourceResponse",
+    "SourceFile",
+    "WebAccountResponse",
+    "WebAccount",
 ];
 
 /// Packages whose messages people write.
@@ -71,6 +76,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         ".kukeon.v1.ConnectClusterRequest",
         ".kukeon.v1.RegistryLoginRequest",
         ".kukeon.v1.RegistryLoginResponse",
+        ".kukeon.v1.WebAccountRequest",
+        ".kukeon.v1.WebAccountResponse",
     ]);
     for file in &set.file {
         for message in &file.message_type {

@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod apply;
+pub mod auth;
 pub mod cgroup;
 pub mod cli;
 pub mod client;
@@ -20,3 +21,4 @@ pub mod runtime;
 pub mod scheme;
 pub mod store;
 pub mod sys;
+pub mod web;

@@ -70,6 +70,27 @@ impl std::fmt::Debug for v1::RegistryLoginResponse {
     }
 }
 
+/// Hides the password.
+impl std::fmt::Debug for v1::WebAccountRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebAccountRequest")
+            .field("name", &self.name)
+            .field("role", &self.role)
+            .field("remove", &self.remove)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Hides the password.
+impl std::fmt::Debug for v1::WebAccountResponse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebAccountResponse")
+            .field("address", &self.address)
+            .field("accounts", &self.accounts)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Whether a value is its type's default; unset fields are not written.
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

@@ -94,6 +94,8 @@ pub enum Verb {
     Image(verbs::image::Image),
     /// Work with the registry that kukeond hosts
     Registry(verbs::registry::Registry),
+    /// Say who may use the pages that kukeond serves
+    Web(verbs::web::Web),
     /// Translate manifests to and from Kubernetes and compose files
     Convert(verbs::convert::Convert),
     /// Work with Recipes
@@ -179,6 +181,10 @@ impl Verb {
                 (name, true) => Shape::changes(name),
                 (name, false) => Shape::looks(name),
             },
+            Verb::Web(web) => match web.shape() {
+                (name, true) => Shape::changes(name),
+                (name, false) => Shape::looks(name),
+            },
             Verb::Convert(_) => Shape::looks("convert"),
             Verb::Promote(_) => Shape::changes("promote"),
             Verb::Rollback(_) => Shape::changes("rollback"),
@@ -226,6 +232,7 @@ impl Verb {
             Verb::Log(verb) => verb.run(context).await,
             Verb::Image(verb) => verb.run(context).await,
             Verb::Registry(verb) => verb.run(context).await,
+            Verb::Web(verb) => verb.run(context).await,
             Verb::Convert(verb) => verb.run(context).await,
             Verb::Promote(verb) => verb.run(context).await,
             Verb::Rollback(verb) => verb.run(context).await,

@@ -1,6 +1,7 @@
 //! The `Kukeon` trait: the whole capability of the product. The in-process
 //! controller and the gRPC client both implement it.
 
+pub mod actor;
 pub mod remote;
 pub mod status;
 
@@ -161,6 +162,28 @@ pub trait Kukeon: Send + Sync + 'static {
         &self,
         _request: v1::ListClustersRequest,
     ) -> Result<v1::ListClustersResponse> {
+        Err(no_releases())
+    }
+    /// Release objects as they are, then as they change, until it is dropped.
+    async fn watch_releases(
+        &self,
+        _request: v1::WatchReleasesRequest,
+    ) -> Result<BoxStream<'static, Result<v1::ReleaseChange>>> {
+        Err(no_releases())
+    }
+    /// What a Recipe would render to.
+    async fn preview(&self, _request: v1::PreviewRequest) -> Result<v1::PreviewResponse> {
+        Err(no_releases())
+    }
+    /// Tags of a repository, or the files of a source.
+    async fn browse_source(
+        &self,
+        _request: v1::BrowseSourceRequest,
+    ) -> Result<v1::BrowseSourceResponse> {
+        Err(no_releases())
+    }
+    /// Makes, changes, lists or removes accounts of the pages.
+    async fn web_account(&self, _request: v1::WebAccountRequest) -> Result<v1::WebAccountResponse> {
         Err(no_releases())
     }
     /// Waits until cancelled work has reached a consistent state. In-process

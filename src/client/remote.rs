@@ -345,6 +345,32 @@ impl Kukeon for Remote {
         })
         .await
     }
+    async fn watch_releases(
+        &self,
+        request: v1::WatchReleasesRequest,
+    ) -> Result<BoxStream<'static, Result<v1::ReleaseChange>>> {
+        self.stream(request, async |mut c, r| c.watch_releases(r).await)
+            .await
+    }
+    async fn preview(&self, request: v1::PreviewRequest) -> Result<v1::PreviewResponse> {
+        self.unary(request, Some(LONG), async |mut c, r| c.preview(r).await)
+            .await
+    }
+    async fn browse_source(
+        &self,
+        request: v1::BrowseSourceRequest,
+    ) -> Result<v1::BrowseSourceResponse> {
+        self.unary(request, Some(LONG), async |mut c, r| {
+            c.browse_source(r).await
+        })
+        .await
+    }
+    async fn web_account(&self, request: v1::WebAccountRequest) -> Result<v1::WebAccountResponse> {
+        self.unary(request, Some(SHORT), async |mut c, r| {
+            c.web_account(r).await
+        })
+        .await
+    }
     async fn list_images(&self, request: v1::ListImagesRequest) -> Result<v1::ListImagesResponse> {
         self.unary(request, Some(SHORT), async |mut c, r| {
             c.list_images(r).await

@@ -88,6 +88,10 @@ impl Kukeon for Controller {
         self.change_login(request).await
     }
 
+    async fn web_account(&self, request: v1::WebAccountRequest) -> Result<v1::WebAccountResponse> {
+        self.change_web_account(request).await
+    }
+
     async fn verify_registry(
         &self,
         _request: v1::VerifyRegistryRequest,

@@ -25,6 +25,7 @@ mod step;
 mod stream;
 mod transition;
 mod upkeep;
+mod web;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};

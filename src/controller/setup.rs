@@ -53,7 +53,7 @@ impl Controller {
             action: if new { "created" } else { "unchanged" }.to_owned(),
             ..v1::ResourceResult::default()
         });
-        Ok(())
+        self.first_web_account(emit).await
     }
 
     /// Deletes every object, then what is left of this instance on the host.

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::api::v1beta1::ServerConfiguration;
 use crate::api::{Code, Error, Result, decode_config};
-use crate::model::{RegistryLayer, Resolved, SettingsLayer};
+use crate::model::{RegistryLayer, Resolved, SettingsLayer, WebLayer};
 use crate::scheme::config::server_layer;
 
 /// Where the server file is looked for.
@@ -85,6 +85,9 @@ struct Flags {
     /// Address of the registry, or off [env: KUKEOND_REGISTRY_LISTEN] [default: 127.0.0.1:5050; off for another run path]
     #[arg(long, global = true, value_name = "ADDRESS")]
     registry_listen: Option<String>,
+    /// Address of the pages, or off [env: KUKEOND_WEB_LISTEN] [default: 127.0.0.1:5080; off for another run path]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    web_listen: Option<String>,
 }
 
 /// Reads the command line; help and usage errors come back as clap's error.
@@ -171,6 +174,10 @@ impl Flags {
             registry: RegistryLayer {
                 listen: self.registry_listen,
                 ..RegistryLayer::default()
+            },
+            web: WebLayer {
+                listen: self.web_listen,
+                ..WebLayer::default()
             },
         }
     }

@@ -14,6 +14,7 @@ mod roundtrip;
 mod serve;
 mod service;
 mod socket;
+mod web;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

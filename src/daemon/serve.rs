@@ -15,6 +15,7 @@ use super::peer::Peers;
 use super::registry::Registry;
 use super::service::Service;
 use super::socket::Socket;
+use super::web::Web;
 use super::{memory, notify};
 use crate::api::v1::kukeon_server::KukeonServer;
 use crate::api::{Code, Error, Result};
@@ -101,6 +102,7 @@ async fn serve(resolved: &Resolved) -> Result<()> {
     };
     let working = Delivery::open(controller, &settings.run_path)?;
     let delivering = tokio::spawn(working.clone().run(loop_stop.clone()));
+    let pages = Web::start(working.clone(), settings);
     let mut serving = tokio::spawn(listen(working.clone(), listener, peers, stop.clone()));
     let watchdog = tokio::spawn(notify::watchdog());
     let memory = tokio::spawn(memory::keep_small());
@@ -122,6 +124,9 @@ async fn serve(resolved: &Resolved) -> Result<()> {
     // New callers find nobody; those connected finish.
     drop(socket);
     stop.cancel();
+    if let Some(pages) = pages {
+        pages.stop().await;
+    }
     let ended = match failed {
         Some(ended) => ended,
         None => match tokio::time::timeout(DRAIN, &mut serving).await {

@@ -12,9 +12,8 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use super::peer::{Peer, Peers};
 use crate::api::v1::kukeon_server;
 use crate::api::{Code, Error, Result as ApiResult, v1};
-use crate::client::Kukeon;
 use crate::client::status::{from_status, to_status};
-use crate::delivery::actor;
+use crate::client::{Kukeon, actor};
 
 /// The gRPC service.
 pub struct Service {
@@ -120,6 +119,7 @@ impl kukeon_server::Kukeon for Service {
     type ExportRepositoryStream = Stream<v1::ExportRepositoryResponse>;
     type PromoteStream = Stream<v1::Event>;
     type ActStream = Stream<v1::Event>;
+    type WatchReleasesStream = Stream<v1::ReleaseChange>;
 
     async fn version(&self, request: Request<v1::VersionRequest>) -> Answer<v1::VersionResponse> {
         let (message, inner) = self.looks(request)?;
@@ -286,6 +286,38 @@ impl kukeon_server::Kukeon for Service {
     ) -> Answer<v1::ListClustersResponse> {
         let (message, inner) = self.looks(request)?;
         unary(inner.list_clusters(message)).await
+    }
+
+    async fn watch_releases(
+        &self,
+        request: Request<v1::WatchReleasesRequest>,
+    ) -> Answer<Self::WatchReleasesStream> {
+        let (message, inner) = self.looks(request)?;
+        let answers = streamed(inner.watch_releases(message)).await?.into_inner();
+        let answers = answers.take_until(self.stop.clone().cancelled_owned());
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn preview(&self, request: Request<v1::PreviewRequest>) -> Answer<v1::PreviewResponse> {
+        let (message, inner) = self.looks(request)?;
+        unary(inner.preview(message)).await
+    }
+
+    async fn browse_source(
+        &self,
+        request: Request<v1::BrowseSourceRequest>,
+    ) -> Answer<v1::BrowseSourceResponse> {
+        let (message, inner) = self.looks(request)?;
+        unary(inner.browse_source(message)).await
+    }
+
+    async fn web_account(
+        &self,
+        request: Request<v1::WebAccountRequest>,
+    ) -> Answer<v1::WebAccountResponse> {
+        let what = |m: &v1::WebAccountRequest| m.name.clone();
+        let (message, inner) = self.changes("web account", request, what)?;
+        unary(inner.web_account(message)).await
     }
 
     async fn list_tags(

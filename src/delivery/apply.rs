@@ -21,7 +21,11 @@ pub(super) struct Mode {
     pub(super) dry_run: bool,
     pub(super) create_only: bool,
     /// The generation in which an object must be.
+    pub(super) expected_generation: Option<i64>,
+    /// Version that the object must be in.
     pub(super) expected: Option<i64>,
+    /// No edits are wanted where there are none in the document.
+    pub(super) replace_edits: bool,
 }
 
 /// What applying one object came to.
@@ -88,7 +92,9 @@ impl Delivery {
         let mode = Mode {
             dry_run: request.dry_run,
             create_only: request.create_only,
-            expected: request.expected_generation,
+            expected_generation: request.expected_generation,
+            expected: request.expected_version,
+            replace_edits: request.replace_edits,
         };
         objects.sort_by_key(|(_, object)| object.kind());
         for (index, release) in objects {
@@ -169,13 +175,16 @@ impl Delivery {
     }
 
     /// The object as it will be, made of what is there and what is wanted.
-    fn merged(&self, mut new: AnyRelease, mode: Mode) -> Result<Applied> {
+    pub(super) fn merged(&self, mut new: AnyRelease, mode: Mode) -> Result<Applied> {
         let at = new.at();
         let Some(old) = self.store.release(&at)? else {
             if matches!(new, AnyRelease::Preparation(_) | AnyRelease::Serving(_)) {
                 return Err(made_by_controllers(&at));
             }
-            if mode.expected.is_some() {
+            if let Some(expected) = mode.expected {
+                return Err(stale(&at, 0, expected));
+            }
+            if mode.expected_generation.is_some() {
                 return Err(Error::changed(&at));
             }
             stamp_new(new.meta_mut());
@@ -185,6 +194,11 @@ impl Delivery {
                 object: new,
             });
         };
+        if let Some(expected) = mode.expected
+            && old.meta().resource_version != expected
+        {
+            return Err(stale(&at, old.meta().resource_version, expected));
+        }
         if mode.create_only {
             let hint = "choose another name, or change it with `kuke apply`";
             return Err(Error::new(
@@ -194,7 +208,10 @@ impl Delivery {
             )
             .hint(hint));
         }
-        if mode.expected.is_some_and(|g| g != old.meta().generation) {
+        if mode
+            .expected_generation
+            .is_some_and(|g| g != old.meta().generation)
+        {
             return Err(Error::changed(&at));
         }
         if old.meta().deletion.is_some() {
@@ -205,7 +222,7 @@ impl Delivery {
             )
             .hint("try again when it is gone"));
         }
-        let object = over(&old, new, &at)?;
+        let object = over(&old, new, &at, mode.replace_edits)?;
         let (was, is) = (wanted(&old)?, wanted(&object)?);
         let changes = changes::between(&was, &is);
         let mut object = object;
@@ -224,7 +241,12 @@ impl Delivery {
 }
 
 /// What is wanted, with what only controllers write taken from what is there.
-fn over(old: &AnyRelease, new: AnyRelease, at: &ReleaseRef) -> Result<AnyRelease> {
+fn over(
+    old: &AnyRelease,
+    new: AnyRelease,
+    at: &ReleaseRef,
+    replace_edits: bool,
+) -> Result<AnyRelease> {
     let (labels, annotations) = {
         let meta = new.meta();
         (meta.labels.clone(), meta.annotations.clone())
@@ -250,7 +272,7 @@ fn over(old: &AnyRelease, new: AnyRelease, at: &ReleaseRef) -> Result<AnyRelease
             let edits = std::mem::take(&mut now.spec.edits);
             now.spec = new.spec;
             // Edits are written by editors: a manifest without any leaves them.
-            if now.spec.edits.is_empty() {
+            if now.spec.edits.is_empty() && !replace_edits {
                 now.spec.edits = edits;
             }
         }
@@ -283,6 +305,13 @@ fn over(old: &AnyRelease, new: AnyRelease, at: &ReleaseRef) -> Result<AnyRelease
         _ => {}
     }
     Ok(object)
+}
+
+/// The object is not in the version that whoever changes it has seen.
+pub(super) fn stale(at: &ReleaseRef, now: i64, expected: i64) -> Error {
+    let message = format!("{at} is in version {now}, expected was {expected}");
+    Error::new(Code::Conflict, "VersionChanged", message)
+        .hint("somebody changed it meanwhile: look again, then repeat")
 }
 
 fn made_by_controllers(at: &ReleaseRef) -> Error {

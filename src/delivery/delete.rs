@@ -73,7 +73,7 @@ impl Delivery {
         emit: &Emitter,
     ) {
         for at in refs {
-            let told = match self.delete_release(&at, request.cascade).await {
+            let told = match self.delete_checked(&at, request).await {
                 Ok(()) => result_for(&at, "deleted"),
                 Err(error) if error.code == Code::NotFound && request.ignore_not_found => {
                     result_for(&at, "not found")
@@ -82,6 +82,16 @@ impl Delivery {
             };
             emit.result(told);
         }
+    }
+
+    async fn delete_checked(&self, at: &ReleaseRef, request: &v1::DeleteRequest) -> Result<()> {
+        if let Some(expected) = request.expected_version {
+            let now = self.get(at)?.meta().resource_version;
+            if now != expected {
+                return Err(super::apply::stale(at, now, expected));
+            }
+        }
+        self.delete_release(at, request.cascade).await
     }
 
     /// Deletes one object. `force` takes a Recipe out although a Menu has it.

@@ -202,6 +202,28 @@ impl Kukeon for Delivery {
         links::list(self.targets.clusters(), request).await
     }
 
+    async fn watch_releases(
+        &self,
+        _request: v1::WatchReleasesRequest,
+    ) -> Result<BoxStream<'static, Result<v1::ReleaseChange>>> {
+        Ok(self.watch())
+    }
+
+    async fn preview(&self, request: v1::PreviewRequest) -> Result<v1::PreviewResponse> {
+        self.preview_of(&request).await
+    }
+
+    async fn browse_source(
+        &self,
+        request: v1::BrowseSourceRequest,
+    ) -> Result<v1::BrowseSourceResponse> {
+        self.browse(&request).await
+    }
+
+    async fn web_account(&self, request: v1::WebAccountRequest) -> Result<v1::WebAccountResponse> {
+        self.inner.web_account(request).await
+    }
+
     async fn settle(&self) {
         self.tasks.close();
         self.tasks.wait().await;

@@ -5,10 +5,10 @@
 //! release kinds are its own, everything else goes through. It touches the host
 //! only through the inner one.
 
-pub mod actor;
 mod apply;
 pub mod artifact;
 mod artifacts;
+mod browse;
 pub mod canonical;
 mod changes;
 mod delete;
@@ -21,6 +21,7 @@ mod kukeon;
 pub mod menu;
 mod pantry;
 pub mod patch;
+mod preview;
 mod promote;
 mod recipe;
 pub mod render;
@@ -32,6 +33,7 @@ pub mod target;
 mod unified;
 mod verify;
 mod wait;
+mod watch;
 mod work;
 
 use std::collections::BTreeMap;
@@ -44,7 +46,7 @@ use tokio_util::task::TaskTracker;
 pub use failure::{Failure, Reason};
 
 use crate::api::{Code, Error, Result};
-use crate::client::Kukeon;
+use crate::client::{Kukeon, actor};
 use crate::controller::Queue;
 use crate::model::delivery::{AnyRelease, Pantry, ReleaseKind, ReleaseMeta, ReleaseRef};
 use crate::model::{Labels, Name};

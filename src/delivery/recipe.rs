@@ -31,11 +31,11 @@ const SHORT: usize = 12;
 const LONGER: usize = 4;
 
 /// What a source resolved to.
-struct Resolved {
-    digest: String,
-    source: PreparationSource,
+pub(super) struct Resolved {
+    pub digest: String,
+    pub source: PreparationSource,
     /// The files, where they had to be read anyway.
-    content: Option<Content>,
+    pub content: Option<Content>,
 }
 
 /// What the inputs came to.
@@ -86,7 +86,7 @@ impl Delivery {
     }
 
     /// Asks the source where it has to be asked (step 2).
-    async fn resolve(&self, recipe: &Recipe, effective: &Effective) -> Result<Resolved> {
+    pub(super) async fn resolve(&self, recipe: &Recipe, effective: &Effective) -> Result<Resolved> {
         let source = &effective.source;
         let (kind, reference) = match &source.from {
             SourceFrom::Oci(at) => (SourceKind::Oci, at.to_string()),
@@ -127,7 +127,7 @@ impl Delivery {
     }
 
     /// The files of a source.
-    async fn fetch(&self, recipe: &Recipe, effective: &Effective) -> Result<Content> {
+    pub(super) async fn fetch(&self, recipe: &Recipe, effective: &Effective) -> Result<Content> {
         let source = &effective.source;
         let version = source.version.as_deref().unwrap_or_default();
         let (at, access) = match &source.from {
@@ -186,18 +186,7 @@ impl Delivery {
         effective: &Effective,
         resolved: &Resolved,
     ) -> Result<Cooked> {
-        let inputs = Inputs {
-            recipe: &recipe.meta.name,
-            namespace: &recipe.meta.namespace,
-            source_kind: resolved.source.kind,
-            source_digest: &resolved.digest,
-            sub_path: &effective.source.sub_path,
-            render: &effective.render,
-            patches: &effective.patches,
-            edits: &recipe.spec.edits,
-            target: &effective.target,
-            allow_empty: recipe.spec.allow_empty,
-        };
+        let inputs = inputs(recipe, effective, resolved);
         let plan = Plan::of(&inputs)?;
         let made: Vec<Preparation> =
             self.list(ReleaseKind::Preparation, Some(&recipe.meta.namespace))?;
@@ -554,6 +543,26 @@ impl Delivery {
 
 /// Where paths may point unless the Kitchen names other roots.
 const DEFAULT_ROOT: &str = "/srv";
+
+/// Everything that a render of a Recipe depends on.
+pub(super) fn inputs<'a>(
+    recipe: &'a Recipe,
+    effective: &'a Effective,
+    resolved: &'a Resolved,
+) -> Inputs<'a> {
+    Inputs {
+        recipe: &recipe.meta.name,
+        namespace: &recipe.meta.namespace,
+        source_kind: resolved.source.kind,
+        source_digest: &resolved.digest,
+        sub_path: &effective.source.sub_path,
+        render: &effective.render,
+        patches: &effective.patches,
+        edits: &recipe.spec.edits,
+        target: &effective.target,
+        allow_empty: recipe.spec.allow_empty,
+    }
+}
 
 /// Whether the source has to be asked: the spec changed, a refresh is wished,
 /// the poll interval is over, or the last attempt did not come through.

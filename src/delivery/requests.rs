@@ -303,19 +303,6 @@ impl Delivery {
             self.text_of(&recipe.meta.namespace, &from).await?,
             self.text_of(&recipe.meta.namespace, &to).await?,
         );
-        let documents = |text: &str| -> Result<Value> {
-            let read = canonical::read("manifest.yaml", text.as_bytes(), Octal::Read)
-                .map_err(|failure| Error::failed("ManifestInvalid", failure.message))?;
-            Ok(read
-                .into_iter()
-                .map(|d| {
-                    (
-                        format!("{}/{}", d.field("kind"), d.metadata("name")),
-                        d.value,
-                    )
-                })
-                .collect())
-        };
         Ok(v1::DiffResponse {
             changes: changes::between(&documents(&a)?, &documents(&b)?),
             unified: super::unified::diff(from.as_str(), to.as_str(), &a, &b),
@@ -343,7 +330,7 @@ impl Delivery {
     }
 
     /// The content of a Preparation.
-    async fn text_of(&self, namespace: &Name, name: &Name) -> Result<String> {
+    pub(super) async fn text_of(&self, namespace: &Name, name: &Name) -> Result<String> {
         let at = ReleaseRef::new(ReleaseKind::Preparation, namespace, name);
         let preparation: Preparation = self.read(&at)?.ok_or_else(|| not_found(&at))?;
         Ok(self.content_of(&preparation).await?)
@@ -439,6 +426,17 @@ impl Delivery {
         let at = ReleaseRef::new(ReleaseKind::Serving, &meta.namespace, &meta.name);
         self.read(&at)
     }
+}
+
+/// The documents of a manifest by what they are, to compare them.
+pub(super) fn documents(text: &str) -> Result<Value> {
+    let read = canonical::read("manifest.yaml", text.as_bytes(), Octal::Read)
+        .map_err(|failure| Error::failed("ManifestInvalid", failure.message))?;
+    let named = read.into_iter().map(|d| {
+        let name = format!("{}/{}", d.field("kind"), d.metadata("name"));
+        (name, d.value)
+    });
+    Ok(named.collect())
 }
 
 /// Observed generation and conditions of any object.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::{RegistryLayer, Settings};
+use super::{RegistryLayer, Settings, WebLayer};
 
 /// One layer of settings. `None` leaves the decision to the layer below; an
 /// empty text counts as given.
@@ -34,6 +34,8 @@ pub struct SettingsLayer {
     pub default_memory_bytes: Option<String>,
     /// The registry that the daemon hosts.
     pub registry: RegistryLayer,
+    /// The pages that the daemon serves.
+    pub web: WebLayer,
 }
 
 /// What all layers together mean.
@@ -92,6 +94,7 @@ impl SettingsLayer {
             pod_subnet: env("KUKEON_POD_SUBNET_CIDR"),
             default_memory_bytes: env("KUKEOND_DEFAULT_MEMORY_LIMIT_BYTES"),
             registry: RegistryLayer::from_env(&env),
+            web: WebLayer::from_env(&env),
         }
     }
 
@@ -110,6 +113,7 @@ impl SettingsLayer {
             pod_subnet: self.pod_subnet.or(lower.pod_subnet),
             default_memory_bytes: self.default_memory_bytes.or(lower.default_memory_bytes),
             registry: self.registry.over(lower.registry),
+            web: self.web.over(lower.web),
         }
     }
 
@@ -121,6 +125,7 @@ impl SettingsLayer {
     pub fn resolve(self, program: PathBuf) -> Result<Resolved, SettingsError> {
         let mut warnings = Vec::new();
         let run_path = absolute("runPath", self.run_path, Settings::RUN_PATH)?;
+        let is_default = run_path == Path::new(Settings::RUN_PATH);
         let runtime_dir = Settings::runtime_dir_for(&run_path);
         let socket = match self.socket {
             Some(path) => absolute("socket", Some(path), "")?,
@@ -143,9 +148,8 @@ impl SettingsLayer {
             cgroup_root: cgroup_root(self.cgroup_root)?,
             pod_subnet: pod_subnet(self.pod_subnet)?,
             default_memory_bytes: default_memory(self.default_memory_bytes, &mut warnings)?,
-            registry: self
-                .registry
-                .resolve(run_path == Path::new(Settings::RUN_PATH))?,
+            registry: self.registry.resolve(is_default)?,
+            web: self.web.resolve(is_default)?,
             program,
             run_path,
         };

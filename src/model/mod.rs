@@ -17,6 +17,7 @@ mod state;
 #[cfg(test)]
 pub(crate) mod testing;
 mod value;
+mod web;
 
 pub use any::{AnyObject, CellContainer};
 pub use layers::{LogLevel, Resolved, SettingsError, SettingsLayer};
@@ -39,6 +40,7 @@ pub use state::{
     CellState, CellStatus, ContainerState, ContainerStatus, NetworkStatus, ScopeState, ScopeStatus,
 };
 pub use value::{Value, ValueMap};
+pub use web::{WebLayer, WebSettings};
 
 /// Label keys that carry ownership on containerd objects.
 pub mod label {

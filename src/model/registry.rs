@@ -42,7 +42,7 @@ pub struct RegistrySettings {
     pub names: Vec<String>,
 }
 
-/// How clients of the registry connect.
+/// How clients of the registry, and of the pages, connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RegistryScheme {
     /// Plain HTTP on loopback, TLS elsewhere.
@@ -98,8 +98,8 @@ impl RegistryLayer {
         };
         let per_second = number("registry.requestsPerSecond", self.requests_per_second)?;
         Ok(RegistrySettings {
-            listen: listen(self.listen, is_default)?,
-            scheme: scheme(self.scheme)?,
+            listen: listen("registry.listen", LISTEN, self.listen, is_default)?,
+            scheme: scheme("registry.scheme", self.scheme)?,
             anonymous_pull: self.anonymous_pull.unwrap_or(false),
             quota_bytes: number("registry.quotaBytes", self.quota_bytes)?.filter(|&n| n > 0),
             min_free_bytes: number("registry.minFreeBytes", self.min_free_bytes)?
@@ -112,29 +112,39 @@ impl RegistryLayer {
     }
 }
 
-fn listen(value: Option<String>, is_default: bool) -> Result<Option<SocketAddr>, SettingsError> {
+/// Where a server of the daemon listens: `default` on the default instance, and
+/// nowhere on others unless they are told.
+pub(super) fn listen(
+    setting: &'static str,
+    default: &str,
+    value: Option<String>,
+    is_default: bool,
+) -> Result<Option<SocketAddr>, SettingsError> {
     let value = match value {
         Some(value) => value,
-        None if is_default => LISTEN.to_owned(),
+        None if is_default => default.to_owned(),
         None => return Ok(None),
     };
     if value == "off" {
         return Ok(None);
     }
     value.parse().map(Some).map_err(|_| SettingsError {
-        setting: "registry.listen",
+        setting,
         value,
-        why: "an address with a port such as 127.0.0.1:5050 is needed, or off".to_owned(),
+        why: format!("an address with a port such as {default} is needed, or off"),
     })
 }
 
-fn scheme(value: Option<String>) -> Result<RegistryScheme, SettingsError> {
+pub(super) fn scheme(
+    setting: &'static str,
+    value: Option<String>,
+) -> Result<RegistryScheme, SettingsError> {
     match value.as_deref() {
         None | Some("auto") => Ok(RegistryScheme::Auto),
         Some("tls") => Ok(RegistryScheme::Tls),
         Some("http") => Ok(RegistryScheme::Http),
         Some(other) => Err(SettingsError {
-            setting: "registry.scheme",
+            setting,
             value: other.to_owned(),
             why: "it is one of auto, tls, http".to_owned(),
         }),

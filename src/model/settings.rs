@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
 
-use super::{CellRef, Name, ObjectRef, Realm, RegistrySettings};
+use super::{CellRef, Name, ObjectRef, Realm, RegistrySettings, WebSettings};
 
 /// Settings of one instance. Two instances differ at least in `run_path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Settings {
     pub default_memory_bytes: Option<u64>,
     /// The registry that the daemon hosts.
     pub registry: RegistrySettings,
+    /// The pages that the daemon serves.
+    pub web: WebSettings,
     /// Program that roles are started from (log writer, containerd launcher).
     pub program: PathBuf,
 }

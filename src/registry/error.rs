@@ -211,3 +211,12 @@ fn list(digests: &[Digest]) -> String {
         more => format!("{} and {more} more", shown.join(", ")),
     }
 }
+
+impl From<crate::auth::Error> for Error {
+    fn from(error: crate::auth::Error) -> Self {
+        match error {
+            crate::auth::Error::Files(error) => Self::Files(error),
+            crate::auth::Error::Setup { what, why } => Self::Setup { what, why },
+        }
+    }
+}

@@ -2,9 +2,9 @@
 //! decision to the layer below.
 
 use crate::api::v1beta1::{
-    ClientConfigurationSpec, RegistryConfiguration, ServerConfigurationSpec,
+    ClientConfigurationSpec, RegistryConfiguration, ServerConfigurationSpec, WebConfiguration,
 };
-use crate::model::{RegistryLayer, SettingsLayer};
+use crate::model::{RegistryLayer, SettingsLayer, WebLayer};
 
 /// The settings of a client file. Its `host` is not among them: it is an
 /// endpoint, not a setting of the instance.
@@ -36,6 +36,15 @@ pub fn server_layer(spec: ServerConfigurationSpec) -> SettingsLayer {
             .default_memory_limit_bytes
             .map(|bytes| bytes.to_string()),
         registry: spec.registry.map(registry_layer).unwrap_or_default(),
+        web: spec.web.map(web_layer).unwrap_or_default(),
+    }
+}
+
+fn web_layer(spec: WebConfiguration) -> WebLayer {
+    WebLayer {
+        listen: given(spec.listen),
+        scheme: given(spec.scheme),
+        names: Some(spec.names).filter(|names| !names.is_empty()),
     }
 }
 
@@ -86,6 +95,11 @@ mod tests {
                 min_free_bytes: Some(4),
                 requests_per_second: Some(5),
                 names: vec!["k".into()],
+            }),
+            web: Some(WebConfiguration {
+                listen: "l".into(),
+                scheme: "m".into(),
+                names: vec!["n".into()],
             }),
         });
         assert_eq!(

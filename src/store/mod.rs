@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 pub use error::{Error, Result};
 pub use lock::{LockGuard, LockMode};
-pub use releases::ReleaseChange;
+pub use releases::{ReleaseChange, ReleaseMark};
 
 use crate::model::{CellRef, Name, ObjectRef};
 use crate::sys::beneath;
@@ -42,6 +42,8 @@ pub const RESERVED: &[&str] = &["run", REGISTRY];
 
 /// Directory of the embedded registry's content.
 pub const REGISTRY: &str = "registry";
+/// Directory of the accounts of the pages.
+pub const WEB: &str = ".web";
 
 /// Fails with [`Error::Reserved`] when the object's name is one of [`RESERVED`].
 pub fn check_name(at: &ObjectRef) -> Result<()> {

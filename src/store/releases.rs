@@ -30,6 +30,9 @@ const SECRET_MODE: u32 = 0o600;
 /// Hit before and after every durable step of a transaction.
 static STEP: Failpoint = Failpoint::new("KUKEON_FAILPOINT_JOURNAL");
 
+/// Identity of a file: inode, seconds and nanoseconds of its last change.
+pub type ReleaseMark = (u64, i64, u64);
+
 /// One change of a transaction.
 #[derive(Debug, Clone)]
 pub enum ReleaseChange {
@@ -102,6 +105,12 @@ impl Store {
         }
         found.sort();
         Ok(found)
+    }
+
+    /// What tells whether an object's file was replaced; none when it is gone.
+    pub fn release_mark(&self, at: &ReleaseRef) -> Result<Option<ReleaseMark>> {
+        let stat = self.inner.root.stat(&path(at))?;
+        Ok(stat.map(|s| (s.st_ino, s.st_mtime, s.st_mtime_nsec)))
     }
 
     /// Objects of a kind, in one namespace or all, sorted. Those that are

@@ -52,7 +52,12 @@ impl Store {
             self.remove_object(&realm.into(), &mut foreign)?;
         }
         // Whole trees of ours; the standard library follows no links in them.
-        for tree in [super::releases::DIR, super::REGISTRY, ".clusters"] {
+        for tree in [
+            super::releases::DIR,
+            super::REGISTRY,
+            super::WEB,
+            ".clusters",
+        ] {
             match std::fs::remove_dir_all(root.join(tree)) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     let errno = e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);

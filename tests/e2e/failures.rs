@@ -253,12 +253,7 @@ fn renders_that_cannot_be(mode: Mode) -> Verdict {
     says(&host, "recipe", "AmbiguousTarget", &["patches[0]", "web"]);
     host.file("app/manifest.yaml", "kind: Cell\nmetadata: {name: web\n");
     failed(host.apply(&recipe(&plain, "")));
-    says(
-        &host,
-        "recipe",
-        "ManifestInvalid",
-        &["manifest.yaml:2:"],
-    );
+    says(&host, "recipe", "ManifestInvalid", &["manifest.yaml:2:"]);
     // A chart without its renderer's options, then without its renderer.
     fs::remove_file(PathBuf::from(&dir).join("manifest.yaml")).unwrap();
     host.file(

@@ -100,6 +100,7 @@ impl Host {
             pod_subnet: Settings::POD_SUBNET.parse().unwrap(),
             default_memory_bytes: None,
             registry: kukeon::model::RegistrySettings::off(),
+            web: kukeon::model::WebSettings::default(),
             program: PathBuf::from("/bin/false"),
             run_path,
         };

@@ -171,6 +171,7 @@ fn settings(run_path: &Path) -> Settings {
         pod_subnet: "10.199.0.0/16".parse().unwrap(),
         default_memory_bytes: None,
         registry: kukeon::model::RegistrySettings::off(),
+        web: kukeon::model::WebSettings::default(),
         program: "/bin/false".into(),
     }
 }

@@ -58,6 +58,7 @@ pub fn new(test: &str) -> Option<Instance> {
         pod_subnet: Settings::POD_SUBNET.parse().unwrap(),
         default_memory_bytes: None,
         registry: kukeon::model::RegistrySettings::off(),
+        web: kukeon::model::WebSettings::default(),
         program: PathBuf::from(env!("CARGO_BIN_EXE_kuke")),
         run_path,
     };

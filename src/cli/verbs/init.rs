@@ -61,6 +61,11 @@ impl Init {
             out.line("Actions:")?;
             for result in &results {
                 out.line(row(result))?;
+                if result.kind == "Account" {
+                    for line in &result.changes {
+                        out.line(format_args!("      {line}"))?;
+                    }
+                }
             }
             if daemon {
                 let socket = context.config.daemon_socket.display();

@@ -21,3 +21,4 @@ pub mod run;
 pub mod status;
 pub mod uninstall;
 pub mod version;
+pub mod web;

@@ -4,6 +4,8 @@ mod archive;
 mod docker;
 mod login;
 
+pub(super) use login::from_stdin;
+
 use clap::{Args, Subcommand};
 
 use crate::api::{Code, Error, v1};

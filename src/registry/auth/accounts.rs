@@ -7,9 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use super::files::{path, secret, write};
 use super::rules::{Action, Rule};
-use super::{files, own, password};
+use super::{own, path};
+use crate::auth::files::{secret, write};
+use crate::auth::password;
 use crate::registry::{Error, Repository, Result, Storage};
 
 const FILE: &str = "accounts.json";
@@ -178,7 +179,7 @@ impl Storage {
     }
 
     fn change_accounts<T>(&self, change: impl FnOnce(&mut Vec<Account>) -> T) -> Result<T> {
-        let lock = self.root().lock_file(&files::path(".lock"))?;
+        let lock = self.root().lock_file(&path(".lock"))?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
             .map_err(|e| Error::io("locking the accounts")(e.into()))?;
         let mut file = load(self)?;
@@ -186,7 +187,7 @@ impl Storage {
         let mut text =
             serde_json::to_vec_pretty(&file).map_err(|e| Error::io("accounts")(e.into()))?;
         text.push(b'\n');
-        write(self, FILE, &text)?;
+        write(self.root(), &path(FILE), &text)?;
         Ok(result)
     }
 }

@@ -6,11 +6,8 @@
 //! are known by their uid.
 
 mod accounts;
-mod files;
 mod own;
-mod password;
 mod rules;
-mod throttle;
 mod token;
 
 use std::net::IpAddr;
@@ -22,15 +19,15 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 pub use accounts::{Account, AccountKind};
-pub(super) use files::read_or_make;
 pub use rules::{Action, Actions, Rule};
 pub(super) use token::LIFE as TOKEN_LIFE;
 pub use token::{Access, Scope};
 
+use crate::auth::password::Checker;
+use crate::auth::throttle::{Failures, Rates};
+
 use super::{Config, Error, Repository, Result, Storage};
 use accounts::Accounts;
-use password::Checker;
-use throttle::{Failures, Rates};
 use token::Tokens;
 
 /// Who a peer of a connection is.
@@ -40,6 +37,21 @@ pub enum Peer {
     Tcp(IpAddr),
     /// A process on the unix socket, by its uid.
     Local(u32),
+}
+
+impl Peer {
+    /// Address of a TCP client.
+    fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(ip) => Some(ip),
+            Self::Local(_) => None,
+        }
+    }
+}
+
+/// Place of a file of this room below the registry's root.
+fn path(name: &str) -> String {
+    crate::sys::beneath::join("auth", name)
 }
 
 /// On whose behalf a request is made.
@@ -163,19 +175,21 @@ impl Auth {
             // It was right before, so it is no guess.
             return account.ok_or(Refusal::Unauthorized("wrong name or password"));
         }
-        self.failures.check(peer, name).map_err(Refusal::Slower)?;
+        self.failures
+            .check(peer.ip(), name)
+            .map_err(Refusal::Slower)?;
         let right = self
             .checker
             .check(name, password, hash)
             .await
-            .map_err(Refusal::Failed)?;
+            .map_err(|e| Refusal::Failed(e.into()))?;
         match account {
             Some(account) if right => {
-                self.failures.forget(peer, name);
+                self.failures.forget(peer.ip(), name);
                 Ok(account)
             }
             _ => {
-                self.failures.count(peer, name);
+                self.failures.count(peer.ip(), name);
                 tracing::warn!(
                     ?peer,
                     name = name.escape_debug().to_string(),

@@ -7,8 +7,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::accounts::{Account, AccountKind};
-use super::files::{read_or_make, secret};
+use super::path;
 use super::rules::{Actions, Rule};
+use crate::auth::files::{read_or_make, secret};
 use crate::registry::{Error, Result, Storage};
 
 /// Name of the login; no account can take it.
@@ -22,7 +23,7 @@ impl Storage {
     /// # Errors
     /// The disk's.
     pub fn own_login(&self) -> Result<(String, String)> {
-        let bytes = read_or_make(self, FILE, || {
+        let bytes = read_or_make(self.root(), &path(FILE), || {
             Ok(URL_SAFE_NO_PAD.encode(secret::<32>()?).into_bytes())
         })?;
         let password = String::from_utf8(bytes).map_err(|_| Error::Setup {

@@ -9,8 +9,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use super::files::{read_or_make, secret};
+use super::path;
 use super::rules::{Action, Actions};
+use crate::auth::files::{read_or_make, secret};
 use crate::registry::{Error, Repository, Result, Storage};
 
 /// How long a token is good.
@@ -86,7 +87,7 @@ pub(super) struct Tokens {
 
 impl Tokens {
     pub(super) fn open(storage: &Storage) -> Result<Self> {
-        let key = read_or_make(storage, FILE, || Ok(secret::<32>()?.to_vec()))?;
+        let key = read_or_make(storage.root(), &path(FILE), || Ok(secret::<32>()?.to_vec()))?;
         if key.len() != 32 {
             return Err(Error::Setup {
                 what: format!("auth/{FILE}"),

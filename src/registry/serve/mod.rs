@@ -1,7 +1,6 @@
 //! The server: it listens, speaks TLS where it should, and ends in good order.
 
 mod connection;
-mod tls;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -15,6 +14,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+
+use crate::auth::tls;
 
 use super::auth::Peer;
 use super::http::{App, Connection};
@@ -69,7 +70,15 @@ pub async fn serve_store(storage: Storage, config: &Config) -> Result<Server> {
         .local_addr()
         .map_err(setup("the listening address".to_owned()))?;
     let acceptor = match config.uses_tls() {
-        true => Some(tls::acceptor(&storage, config, address)?),
+        true => {
+            let owner = tls::Owner {
+                dir: "auth",
+                title: "kukeon registry",
+                names: &config.names,
+                address,
+            };
+            Some(tls::acceptor(storage.root(), owner)?)
+        }
         false => None,
     };
     let tls = acceptor.is_some();

@@ -167,6 +167,7 @@ mod tests {
             pod_subnet: Settings::POD_SUBNET.parse().unwrap(),
             default_memory_bytes: None,
             registry: crate::model::RegistrySettings::off(),
+            web: crate::model::WebSettings::default(),
             program: "/usr/local/bin/kuke".into(),
         })
     }

@@ -47,6 +47,13 @@ pub const MAX_MESSAGE: usize = 512;
 /// Largest text that annotations may hold in all, in bytes.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 
+/// A repository as people write it, `oci://host[:port]/repository`.
+pub fn repository(text: &str) -> Result<crate::model::delivery::OciRepository, Error> {
+    let mut check = Check::default();
+    let found = source::repository(&mut check, "oci", text);
+    check.finish(found)
+}
+
 /// Any object from its document.
 pub fn release_to_model(document: Release) -> Result<AnyRelease, Error> {
     match document {

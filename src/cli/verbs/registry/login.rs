@@ -109,7 +109,8 @@ fn caller() -> String {
         .unwrap_or_else(|| "root".to_owned())
 }
 
-fn from_stdin() -> Result<String, crate::cli::failure::Failure> {
+/// A password from standard input.
+pub(in crate::cli::verbs) fn from_stdin() -> Result<String, crate::cli::failure::Failure> {
     let mut text = String::new();
     std::io::stdin()
         .lock()

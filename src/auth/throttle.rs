@@ -6,8 +6,6 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Peer;
-
 /// So many wrong passwords are anybody's mistake.
 const FREE: u32 = 5;
 /// Longest pause, in seconds.
@@ -17,9 +15,10 @@ const MOST: usize = 4096;
 /// Requests that may come at once, in seconds' worth.
 const BURST: f64 = 2.0;
 
-/// Wrong passwords by peer and name, so that nobody locks others out.
+/// Wrong passwords by peer and name, so that nobody locks others out. Peers
+/// without an address count as one.
 #[derive(Default)]
-pub(super) struct Failures(Mutex<HashMap<(Option<IpAddr>, String), Failed>>);
+pub struct Failures(Mutex<HashMap<(Option<IpAddr>, String), Failed>>);
 
 struct Failed {
     times: u32,
@@ -28,7 +27,7 @@ struct Failed {
 
 impl Failures {
     /// Fails with the time to wait.
-    pub(super) fn check(&self, peer: Peer, name: &str) -> Result<(), Duration> {
+    pub fn check(&self, peer: Option<IpAddr>, name: &str) -> Result<(), Duration> {
         let now = Instant::now();
         match lock(&self.0).get(&key(peer, name)) {
             Some(failed) if failed.times >= FREE && failed.until > now => Err(failed.until - now),
@@ -36,7 +35,8 @@ impl Failures {
         }
     }
 
-    pub(super) fn count(&self, peer: Peer, name: &str) {
+    /// One more wrong password.
+    pub fn count(&self, peer: Option<IpAddr>, name: &str) {
         let mut all = lock(&self.0);
         let now = Instant::now();
         let forgotten = Duration::from_secs(LONGEST);
@@ -51,27 +51,25 @@ impl Failures {
         failed.until = now + Duration::from_secs(pause);
     }
 
-    pub(super) fn forget(&self, peer: Peer, name: &str) {
+    /// A right one came.
+    pub fn forget(&self, peer: Option<IpAddr>, name: &str) {
         lock(&self.0).remove(&key(peer, name));
     }
 }
 
-fn key(peer: Peer, name: &str) -> (Option<IpAddr>, String) {
-    let ip = match peer {
-        Peer::Tcp(ip) => Some(ip),
-        Peer::Local(_) => None,
-    };
-    (ip, name.chars().take(64).collect())
+fn key(peer: Option<IpAddr>, name: &str) -> (Option<IpAddr>, String) {
+    (peer, name.chars().take(64).collect())
 }
 
 /// A bucket of requests for each address.
-pub(super) struct Rates {
+pub struct Rates {
     per_second: f64,
     buckets: Mutex<HashMap<IpAddr, (f64, Instant)>>,
 }
 
 impl Rates {
-    pub(super) fn new(per_second: u32) -> Self {
+    /// So many requests a second.
+    pub fn new(per_second: u32) -> Self {
         Self {
             per_second: f64::from(per_second.max(1)),
             buckets: Mutex::default(),
@@ -79,7 +77,7 @@ impl Rates {
     }
 
     /// Takes one; fails with the time until there is one.
-    pub(super) fn take(&self, ip: IpAddr) -> Result<(), Duration> {
+    pub fn take(&self, ip: IpAddr) -> Result<(), Duration> {
         let now = Instant::now();
         let full = self.per_second * BURST;
         let mut buckets = lock(&self.buckets);
@@ -121,7 +119,7 @@ mod tests {
     #[test]
     fn pauses_grow_and_end_with_success() {
         let failures = Failures::default();
-        let peer = Peer::Local(1);
+        let peer = None;
         let mut last = Duration::ZERO;
         for n in 1..=12 {
             failures.count(peer, "a");
@@ -143,7 +141,7 @@ mod tests {
     fn counting_takes_bounded_memory() {
         let failures = Failures::default();
         for n in 0..10_000 {
-            failures.count(Peer::Local(1), &n.to_string());
+            failures.count(None, &n.to_string());
         }
         assert!(lock(&failures.0).len() <= MOST);
     }

@@ -13,7 +13,7 @@ use sha2::Sha256;
 use tokio::sync::Semaphore;
 
 use super::files::secret;
-use crate::registry::{Error, Result};
+use super::{Error, Result};
 
 /// 9 MiB, four passes, one lane: one of the equivalent choices of the OWASP
 /// password storage guide, and the one that takes least memory of a daemon.
@@ -27,7 +27,8 @@ const LONGEST: usize = 1024;
 
 type Key = [u8; 32];
 
-pub(super) struct Checker {
+/// Checks passwords, one at a time.
+pub struct Checker {
     key: Key,
     /// For names that do not exist: they take as long as others.
     nobody: String,
@@ -36,7 +37,11 @@ pub(super) struct Checker {
 }
 
 impl Checker {
-    pub(super) fn new() -> Result<Self> {
+    /// A checker that remembers nothing yet.
+    ///
+    /// # Errors
+    /// The kernel has no random bytes.
+    pub fn new() -> Result<Self> {
         let unknown: [u8; 32] = secret()?;
         Ok(Self {
             key: secret()?,
@@ -47,7 +52,7 @@ impl Checker {
     }
 
     /// Whether these very credentials were right a short time ago.
-    pub(super) fn remembers(&self, name: &str, password: &str, hash: Option<&str>) -> bool {
+    pub fn remembers(&self, name: &str, password: &str, hash: Option<&str>) -> bool {
         let Some(key) = hash.and_then(|hash| self.mark(name, password, hash)) else {
             return false;
         };
@@ -58,12 +63,7 @@ impl Checker {
     }
 
     /// Whether a password belongs to a hash; without a hash it does not.
-    pub(super) async fn check(
-        &self,
-        name: &str,
-        password: &str,
-        hash: Option<&str>,
-    ) -> Result<bool> {
+    pub async fn check(&self, name: &str, password: &str, hash: Option<&str>) -> Result<bool> {
         if password.len() > LONGEST {
             return Ok(false);
         }
@@ -73,7 +73,7 @@ impl Checker {
         let given = password.to_owned();
         let right = tokio::task::spawn_blocking(move || verify(&given, &stored))
             .await
-            .map_err(|e| Error::io("checking a password")(e.into()))?;
+            .map_err(|e| Error::setup("checking a password")(e.to_string()))?;
         drop(turn);
         let Some(hash) = hash.filter(|_| right) else {
             return Ok(false);
@@ -107,7 +107,7 @@ fn argon2() -> Result<Argon2<'static>> {
 }
 
 /// Hash of a password with a salt of its own.
-pub(super) fn hash(password: &str) -> Result<String> {
+pub fn hash(password: &str) -> Result<String> {
     hash_bytes(password.as_bytes())
 }
 

@@ -1,4 +1,4 @@
-//! Certificates that the registry makes for itself: a CA that clients are told
+//! Certificates that a server makes for itself: a CA that clients are told
 //! to trust, once, and below it one for the server, made anew when its names
 //! change or its time runs out.
 
@@ -16,41 +16,56 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::registry::auth::read_or_make;
-use crate::registry::{Config, Error, Result, Storage};
+use super::files::read_or_make;
+use super::{Error, Result};
+use crate::sys::beneath::{Root, join};
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Name of the CA's certificate below the registry's directory; it is no secret.
-pub(super) const CA: &str = "ca.pem";
+pub const CA: &str = "ca.pem";
 const CA_KEY: &str = "ca.key";
 /// Years that a CA is good for.
 const CA_YEARS: i64 = 20;
 /// Days that a server's certificate is good for: what clients accept at most.
 const DAYS: u64 = 397;
 
+/// Who the certificates are for.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    /// Directory of the CA, from the root.
+    pub dir: &'a str,
+    /// Name of the server, for people.
+    pub title: &'a str,
+    /// Further names and addresses of it.
+    pub names: &'a [String],
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
 /// Speaks TLS as the configured names.
-pub(super) fn acceptor(
-    storage: &Storage,
-    config: &Config,
-    address: SocketAddr,
-) -> Result<TlsAcceptor> {
-    let key = read_or_make(storage, CA_KEY, || {
+///
+/// # Errors
+/// The disk's, and keys or names that cannot be used.
+pub fn acceptor(root: &Root, owner: Owner<'_>) -> Result<TlsAcceptor> {
+    let key = read_or_make(root, &join(owner.dir, CA_KEY), || {
         let key = KeyPair::generate().map_err(unusable)?;
         Ok(key.serialize_pem().into_bytes())
     })?;
     let key = String::from_utf8(key).map_err(unusable)?;
     let ca_key = KeyPair::from_pem(&key).map_err(unusable)?;
-    read_or_make(storage, CA, || {
-        let certificate = ca_params()?.self_signed(&ca_key).map_err(unusable)?;
+    read_or_make(root, &join(owner.dir, CA), || {
+        let certificate = ca_params(owner.title)?
+            .self_signed(&ca_key)
+            .map_err(unusable)?;
         Ok(certificate.pem().into_bytes())
     })?;
     // What the CA's certificate says of its issuer is its name and a hash of its
     // key, which are the same each time.
-    let ca = ca_params()?;
+    let ca = ca_params(owner.title)?;
     let issuer = Issuer::from_params(&ca, &ca_key);
     // Made at each start: there is nothing to keep up to date.
     let own_key = KeyPair::generate().map_err(unusable)?;
-    let certificate = server_params(config, address)?
+    let certificate = server_params(owner)?
         .signed_by(&own_key, &issuer)
         .map_err(unusable)?;
     let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
@@ -68,25 +83,22 @@ pub(super) fn acceptor(
 }
 
 /// None when the client gave up or made no sense.
-pub(super) async fn handshake(
-    acceptor: &TlsAcceptor,
-    stream: TcpStream,
-) -> Option<TlsStream<TcpStream>> {
+pub async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
     match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(e)) => {
-            tracing::debug!("registry: TLS handshake: {e}");
+            tracing::debug!("TLS handshake: {e}");
             None
         }
         Err(_) => None,
     }
 }
 
-fn ca_params() -> Result<CertificateParams> {
+fn ca_params(title: &str) -> Result<CertificateParams> {
     let mut params = CertificateParams::new(Vec::<String>::new()).map_err(unusable)?;
     params
         .distinguished_name
-        .push(DnType::CommonName, "kukeon registry CA");
+        .push(DnType::CommonName, format!("{title} CA"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let (year, month, day) = today(0);
@@ -96,22 +108,22 @@ fn ca_params() -> Result<CertificateParams> {
     Ok(params)
 }
 
-fn server_params(config: &Config, address: SocketAddr) -> Result<CertificateParams> {
+fn server_params(owner: Owner<'_>) -> Result<CertificateParams> {
     let mut names: Vec<String> = vec!["localhost".into(), "127.0.0.1".into(), "::1".into()];
-    let ip = address.ip();
+    let ip = owner.address.ip();
     if ip.is_unspecified() {
         names.extend(own_addresses());
         names.extend(host_name());
     } else {
         names.push(ip.to_string());
     }
-    names.extend(config.names.iter().cloned());
+    names.extend(owner.names.iter().cloned());
     names.sort();
     names.dedup();
     let mut params = CertificateParams::new(names).map_err(unusable)?;
     params
         .distinguished_name
-        .push(DnType::CommonName, "kukeon registry");
+        .push(DnType::CommonName, owner.title);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
@@ -171,28 +183,28 @@ fn unusable(e: impl std::fmt::Display) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::Limits;
 
     #[test]
     fn the_ca_stays_and_its_key_is_kept_close() {
         use std::os::unix::fs::MetadataExt;
 
         let dir = tempfile::tempdir().unwrap();
-        let storage = Storage::open(&dir.path().join("r"), Limits::default()).unwrap();
-        let config = Config {
-            names: vec!["registry.example".into()],
-            ..Config::default()
+        let root = Root::open(&dir.path().join("r")).unwrap();
+        let owner = Owner {
+            dir: "auth",
+            title: "kukeon registry",
+            names: &["registry.example".into()],
+            address: "0.0.0.0:1".parse().unwrap(),
         };
-        let any = "0.0.0.0:1".parse().unwrap();
-        acceptor(&storage, &config, any).unwrap();
+        acceptor(&root, owner).unwrap();
         let auth = dir.path().join("r/auth");
         let first = std::fs::read(auth.join(CA)).unwrap();
-        acceptor(&storage, &config, any).unwrap();
+        acceptor(&root, owner).unwrap();
         assert_eq!(first, std::fs::read(auth.join(CA)).unwrap());
         let mode = auth.join(CA_KEY).metadata().unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);
         std::fs::write(auth.join(CA_KEY), "x").unwrap();
-        assert!(acceptor(&storage, &config, any).is_err());
+        assert!(acceptor(&root, owner).is_err());
     }
 
     #[test]
