@@ -34,6 +34,7 @@ mod runner;
 mod targets;
 mod upkeep;
 mod verbs;
+mod web;
 mod world;
 
 fn main() -> std::process::ExitCode {
@@ -57,6 +58,7 @@ fn main() -> std::process::ExitCode {
         targets::CASES,
         destinations::CASES,
         verbs::CASES,
+        web::CASES,
     ]
     .concat();
     runner::run(&groups, world::prepare, world::clean)

@@ -15,6 +15,9 @@ use super::answer::Refusal;
 use super::app::App;
 use super::events;
 
+pub use recipes::Compared;
+pub use settings::kitchen;
+
 /// All routes.
 pub fn routes() -> Router<App> {
     let api = Router::new()
