@@ -95,7 +95,7 @@ prerequisites() {
     for pair in containerd:containerd ctr:containerd runc:runc nft:nftables ip:iproute2 protoc:protobuf-compiler \
         cc:gcc /usr/lib/cni/bridge:containernetworking-plugins /bin/busybox:busybox-static skopeo:skopeo \
         docker-registry:docker-registry htpasswd:apache2-utils jq:jq curl:curl shellcheck:shellcheck openssl:openssl \
-        script:bsdutils nsenter:util-linux systemd-socket-activate:systemd; do
+        script:bsdutils nsenter:util-linux systemd-socket-activate:systemd chromium:chromium chromedriver:chromium-driver; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     if [ -e /bin/busybox ] && ! /bin/busybox --list >/dev/null 2>&1; then missing+=(busybox-static); fi

@@ -10,6 +10,7 @@
 
 mod apply;
 mod bad_input;
+mod browser;
 mod census;
 mod cleanup;
 mod command;
@@ -59,6 +60,7 @@ fn main() -> std::process::ExitCode {
         destinations::CASES,
         verbs::CASES,
         web::CASES,
+        browser::CASES,
     ]
     .concat();
     runner::run(&groups, world::prepare, world::clean)

@@ -22,7 +22,7 @@ pub const CASES: &[&[Case]] = &[cases![
 ]];
 
 const ADDRESS: &str = "127.0.0.1:5080";
-const ORIGIN: &str = "http://127.0.0.1:5080";
+pub const ORIGIN: &str = "http://127.0.0.1:5080";
 
 /// A host whose daemon serves pages, and the password of `admin`.
 pub fn serving() -> (Host, String) {
@@ -68,12 +68,12 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
     #[track_caller]
-    fn is(self, status: u16) -> Self {
+    pub fn is(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
@@ -130,13 +130,13 @@ fn login(host: &Host, name: &str, password: &str) -> Answer {
 }
 
 /// A program that is logged in.
-struct Program<'a> {
+pub struct Program<'a> {
     host: &'a Host,
     header: String,
 }
 
 impl<'a> Program<'a> {
-    fn new(host: &'a Host, name: &str, password: &str) -> Self {
+    pub fn new(host: &'a Host, name: &str, password: &str) -> Self {
         let token = text(&login(host, name, password).is(200).json()["accessToken"]);
         Self {
             host,
@@ -144,7 +144,7 @@ impl<'a> Program<'a> {
         }
     }
 
-    fn call(&self, method: &str, path: &str, body: Option<&str>) -> Answer {
+    pub fn call(&self, method: &str, path: &str, body: Option<&str>) -> Answer {
         self.call_with(method, path, body, &[])
     }
 
@@ -175,7 +175,7 @@ fn someone<'a>(host: &'a Host, name: &str, role: &str) -> Program<'a> {
     Program::new(host, name, &password)
 }
 
-fn recipe(dir: &str, colour: &str) -> String {
+pub fn recipe(dir: &str, colour: &str) -> String {
     let patch = json!([{
         "target": { "kind": "Cell", "name": "web" },
         "set": { ".spec.containers[id=main].env": [format!("COLOUR={colour}")] },
