@@ -32,7 +32,9 @@ impl<'a> Browser<'a> {
             session: String::new(),
         };
         eventually(30.0, "chromedriver listens", || {
-            host.inside("curl", &["-sf", &format!("{DRIVER}/status")]).code == 0
+            host.inside("curl", &["-sf", &format!("{DRIVER}/status")])
+                .code
+                == 0
         });
         let profile = host.dir.join("chromium").display().to_string();
         let mut flags: Vec<String> = [
@@ -51,7 +53,8 @@ impl<'a> Browser<'a> {
         .into();
         flags.push(format!("--user-data-dir={profile}"));
         let options = json!({ "args": flags, "binary": "/usr/bin/chromium" });
-        let wanted = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": options } } });
+        let wanted =
+            json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": options } } });
         let made = browser.ask("POST", "/session", Some(&wanted));
         browser.session = text(&made["sessionId"]);
         assert!(!browser.session.is_empty(), "{made}");
@@ -70,7 +73,11 @@ impl<'a> Browser<'a> {
     }
 
     fn command(&self, path: &str, body: &Value) -> Value {
-        self.ask("POST", &format!("/session/{}/{path}", self.session), Some(body))
+        self.ask(
+            "POST",
+            &format!("/session/{}/{path}", self.session),
+            Some(body),
+        )
     }
 
     fn look(&self, path: &str) -> Value {
@@ -95,7 +102,10 @@ impl<'a> Browser<'a> {
 
     fn write(&self, path: &str, what: &str) {
         let element = self.find(path);
-        self.command(&format!("element/{element}/value"), &json!({ "text": what }));
+        self.command(
+            &format!("element/{element}/value"),
+            &json!({ "text": what }),
+        );
     }
 
     fn click(&self, path: &str) {
@@ -133,7 +143,9 @@ fn somebody_logs_in_and_promotes() -> Verdict {
     let (host, password) = serving();
     let dir = source(&host, &sleeper("web"));
     let admin = Program::new(&host, "admin", &password);
-    admin.call("POST", "/orders", Some(&recipe(&dir, "red"))).is(201);
+    admin
+        .call("POST", "/orders", Some(&recipe(&dir, "red")))
+        .is(201);
     let red = latest(&host, "web");
     let browser = Browser::start(&host);
     // Whoever follows a link comes to where it leads, once logged in.
@@ -150,7 +162,9 @@ fn somebody_logs_in_and_promotes() -> Verdict {
     host.await_state("web", "Ready");
     // The page follows by itself, also what others do.
     browser.find("//tr[contains(@class,'current')]//span[text()='active']");
-    admin.call("PUT", "/orders/default/web", Some(&recipe(&dir, "blue"))).is(200);
+    admin
+        .call("PUT", "/orders/default/web", Some(&recipe(&dir, "blue")))
+        .is(200);
     let blue = latest(&host, "web");
     browser.click("//button[text()='Promote']");
     browser.agree();
@@ -165,7 +179,9 @@ fn somebody_logs_in_and_promotes() -> Verdict {
         "edits": [{ "target": { "kind": "Cell", "name": "web" }, "set": { ".metadata.labels.by": "hand" } }],
         "message": evil,
     });
-    admin.call("PUT", "/orders/default/web/edits", Some(&edits.to_string())).is(200);
+    admin
+        .call("PUT", "/orders/default/web/edits", Some(&edits.to_string()))
+        .is(200);
     browser.find(&format!("//td[text()=\"{evil}\"]"));
     assert!(!text(&browser.look("title")).contains("owned"));
     let history = host.kuke(&["history", "web"]).ok();

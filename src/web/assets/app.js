@@ -8,7 +8,8 @@
 
   let renewing = null;
   // One at a time in this tab; another tab that was faster answers 409.
-  const renew = () => renewing ??= fetch(api + "/auth/refresh", { method: "POST" })
+  // It goes on when the page is left: a token whose successor got lost looks stolen.
+  const renew = () => renewing ??= fetch(api + "/auth/refresh", { method: "POST", keepalive: true })
     .then((answer) => answer.ok || answer.status === 409)
     .catch(() => false)
     .finally(() => { renewing = null; });
@@ -186,7 +187,7 @@
     if (index >= 0) main.querySelectorAll("a,button,input,select")[index]?.focus();
   }
 
-  let stream, waiting, last = 0;
+  let stream, waiting, leaving = false, last = 0;
   const soon = () => { waiting ??= setTimeout(() => { waiting = null; redraw().catch(() => {}); }, 250); };
   function listen() {
     const sign = find("#live");
@@ -196,14 +197,18 @@
       if (last++ && topics.length) soon();
     };
     stream.onerror = () => {
+      if (leaving) return;
       sign.textContent = "offline"; sign.classList.remove("on");
-      // A refused stream is not tried again by itself.
-      if (stream.readyState === EventSource.CLOSED) renew().then(() => setTimeout(listen, 3000));
+      // A refused stream is not tried again by itself: the token may be over.
+      if (stream.readyState !== EventSource.CLOSED) return;
+      setTimeout(() => ask("GET", api + "/auth/me").catch(() => {}).then(listen), 3000);
     };
     for (const topic of topics) {
       stream.addEventListener(topic, (event) => { if (JSON.parse(event.data).type === "delta") soon(); });
     }
   }
   if (find("#live")) listen();
-  addEventListener("pagehide", () => stream?.close());
+  addEventListener("pagehide", () => { leaving = true; stream?.close(); });
+  // A page that comes out of the browser's memory is an old one.
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 })();
