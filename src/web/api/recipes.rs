@@ -204,7 +204,8 @@ async fn previewed(
         manifest: body.to_vec(),
     };
     app.kukeon().preview(request).await.map_err(|error| {
-        let failed = error.code == Code::Failed;
+        // The request is fine; what it asks for cannot be rendered.
+        let failed = matches!(error.code, Code::Failed | Code::Conflict);
         let mut refusal = Refusal::from(error);
         if failed {
             refusal.status = StatusCode::UNPROCESSABLE_ENTITY;
