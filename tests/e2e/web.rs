@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cases;
 use crate::command::eventually;
-use crate::delivery::{HEAD, active, latest, source, text};
+use crate::delivery::{active, latest, source, text};
 use crate::host::{Engine, Host, Mode};
 use crate::manifest::sleeper;
 use crate::runner::{Case, Verdict};
