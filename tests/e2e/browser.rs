@@ -109,9 +109,12 @@ impl<'a> Browser<'a> {
     }
 
     fn click(&self, path: &str) {
-        let element = self.find(path);
-        let done = self.command(&format!("element/{element}/click"), &json!({}));
-        assert!(done.is_null(), "{done}");
+        // The page may be made again between finding and clicking.
+        eventually(30.0, &format!("{path} can be clicked"), || {
+            let element = self.find(path);
+            let done = self.command(&format!("element/{element}/click"), &json!({}));
+            done.is_null()
+        });
     }
 
     /// Says yes to the question that is asked, and gives it.
