@@ -72,6 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // `Debug` of a login is written by hand: it hides the password.
     config.skip_debug([
         ".kukeon.v1beta1.RegistryCredential",
+        ".kukeon.v1beta1.SecretSpec",
         ".kukeon.delivery.v1alpha1.PantrySpec",
         ".kukeon.v1.ConnectClusterRequest",
         ".kukeon.v1.RegistryLoginRequest",

@@ -838,6 +838,7 @@ fn put(store: &Store, at: &ObjectRef, generation: i64) -> Result<(), Error> {
             meta,
             ..cell(at, &["one"])
         }),
+        ObjectRef::Kept(_) => panic!("not in this tree"),
     }
 }
 
@@ -847,6 +848,7 @@ fn generation(store: &Store, at: &ObjectRef) -> Option<i64> {
         ObjectRef::Space(at) => store.space(at).unwrap().map(|o| o.meta.generation),
         ObjectRef::Stack(at) => store.stack(at).unwrap().map(|o| o.meta.generation),
         ObjectRef::Cell(at) => store.cell(at).unwrap().map(|o| o.meta.generation),
+        ObjectRef::Kept(_) => None,
     }
 }
 

@@ -76,6 +76,10 @@ pub enum V1beta1 {
     Cell(v1beta1::Cell),
     /// A container for an existing cell.
     Container(v1beta1::Container),
+    /// A directory that outlives cells.
+    Volume(v1beta1::Volume),
+    /// A value that only containers see.
+    Secret(v1beta1::Secret),
 }
 
 type Decoded<T> = std::result::Result<T, serde_saphyr::Error>;
@@ -91,6 +95,8 @@ const VERSIONS: &[(&str, &[(&str, Decoder)])] = &[
             ("Stack", |text| v1beta1_object(text, V1beta1::Stack)),
             ("Cell", |text| v1beta1_object(text, V1beta1::Cell)),
             ("Container", |text| v1beta1_object(text, V1beta1::Container)),
+            ("Volume", |text| v1beta1_object(text, V1beta1::Volume)),
+            ("Secret", |text| v1beta1_object(text, V1beta1::Secret)),
         ],
     ),
     (
@@ -123,7 +129,7 @@ fn release<T: DeserializeOwned>(text: &str, kind: fn(T) -> Release) -> Decoded<O
 }
 
 /// Kinds that come with later releases.
-const LATER: &[&str] = &["Secret", "Volume", "CellBlueprint", "CellConfig"];
+const LATER: &[&str] = &["CellBlueprint", "CellConfig"];
 
 /// Decodes a YAML stream or JSON. `source` names it in errors.
 pub fn decode(source: &str, bytes: &[u8]) -> Result<Vec<Document>> {
@@ -429,7 +435,7 @@ mod tests {
     fn what_is_refused_and_why() {
         let cases = [
             ("kind: CellProfile\n", "UnknownKind", "CellBlueprint"),
-            ("kind: Secret\n", "NotSupported", "not supported yet"),
+            ("kind: CellConfig\n", "NotSupported", "not supported yet"),
             (
                 "kind: Recipe\n",
                 "UnknownKind",
@@ -489,7 +495,7 @@ mod tests {
     #[test]
     fn fields_of_containers() {
         let cases = [
-            ("ports: [80]", "NotSupported", "not supported yet"),
+            ("networks: [x]", "NotSupported", "not supported yet"),
             ("tty: {}", "NotSupported", "not supported yet"),
             ("name: x", "UnknownField", "\"id\""),
             ("restart_policy: never", "UnknownField", "\"restartPolicy\""),

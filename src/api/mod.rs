@@ -39,6 +39,13 @@ impl std::fmt::Debug for v1beta1::RegistryCredential {
     }
 }
 
+/// Hides the value.
+impl std::fmt::Debug for v1beta1::SecretSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SecretSpec").finish_non_exhaustive()
+    }
+}
+
 /// Hides the logins.
 impl std::fmt::Debug for v1::ConnectClusterRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

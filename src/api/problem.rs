@@ -108,7 +108,9 @@ pub(super) fn report<T>(source: &str, text: &str, problems: &[Located]) -> Resul
         match at {
             Some(at) => {
                 out.push_str(&format!("{source}:{}:{}: {problem}", at.line, at.column));
-                excerpt(&mut out, text, *at);
+                if !is_private(document, text) {
+                    excerpt(&mut out, text, *at);
+                }
             }
             None => out.push_str(&format!("{source}: {problem}")),
         }
@@ -128,6 +130,16 @@ fn tame(text: &str, most: usize) -> String {
         out.push('…');
     }
     out
+}
+
+/// Whether lines of a document may hold the value of a Secret. A document that
+/// could not be read may be one when the word is anywhere in the text.
+fn is_private(document: &str, text: &str) -> bool {
+    let known = document.contains('"') || document.contains('(');
+    match known {
+        true => document.starts_with("Secret") || document.contains("(Secret"),
+        false => text.contains("Secret"),
+    }
 }
 
 /// The source line with a mark below the place.
@@ -189,6 +201,29 @@ mod tests {
             },
         );
         assert_eq!(out, "");
+    }
+
+    #[test]
+    fn lines_of_secrets_are_not_shown() {
+        let text = "kind: Secret\nspec:\n  dta: hush\n";
+        let at = Some(Position { line: 3, column: 3 });
+        for document in [
+            "Secret \"s\"",
+            "document 2 (Secret \"s\")",
+            "Secret",
+            "",
+            "document 3",
+        ] {
+            let located = Located {
+                problem: Problem::new("spec", "UnknownField", "unknown field \"dta\""),
+                at,
+                document: document.to_owned(),
+            };
+            let error = report::<()>("f", text, &[located]).unwrap_err();
+            assert!(!error.message.contains("hush"), "{error}");
+            assert!(error.message.contains("f:3:3"), "{error}");
+        }
+        assert!(!is_private("Cell \"Secret\"", "kind: Secret"));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 
 use super::{Action, Change};
 use crate::model::{
-    Capabilities, ContainerSpec, Mount, MountKind, PullPolicy, Resources, RestartPolicy, Seccomp,
-    SecurityOptions, Tmpfs,
+    Capabilities, ContainerSpec, KeptSource, Mount, MountKind, PullPolicy, Resources,
+    RestartPolicy, Seccomp, SecretTarget, SecretUse, SecurityOptions, Tmpfs,
 };
 
 struct Field {
@@ -50,6 +50,8 @@ fn fields(spec: &ContainerSpec) -> Vec<Field> {
         tmpfs,
         resources,
         mounts,
+        secrets,
+        ports,
     } = spec;
     use Action::{Live, Recreate, Restart};
     let restart_policy = match restart_policy {
@@ -150,6 +152,18 @@ fn fields(spec: &ContainerSpec) -> Vec<Field> {
             mounts.iter().map(mount_value).collect(),
             &none,
         ),
+        row(
+            "secrets",
+            Restart,
+            secrets.iter().map(secret_value).collect(),
+            &none,
+        ),
+        row(
+            "ports",
+            Live,
+            ports.iter().map(ToString::to_string).collect(),
+            &none,
+        ),
     ]
 }
 
@@ -173,7 +187,34 @@ fn mount_value(mount: &Mount) -> Value {
         MountKind::Tmpfs { size_bytes, mode } => {
             json!(["tmpfs", size_bytes, mode, target, read_only])
         }
+        MountKind::Volume { source, ensure } => {
+            json!(["volume", source_value(source), ensure, target, read_only])
+        }
     }
+}
+
+fn source_value(source: &KeptSource) -> Value {
+    let KeptSource { name, scope } = source;
+    json!([name.as_str(), scope.as_ref().map(ToString::to_string)])
+}
+
+/// Where it comes from and what it becomes; the value is not part of a spec.
+fn secret_value(secret: &SecretUse) -> Value {
+    let SecretUse {
+        name,
+        source,
+        target,
+    } = secret;
+    let target = match target {
+        SecretTarget::Env => Value::Null,
+        SecretTarget::File {
+            path,
+            uid,
+            gid,
+            mode,
+        } => json!([path, uid, gid, mode]),
+    };
+    json!([name, source_value(source), target])
 }
 
 /// Differences between two specs of one container, in the order of the fields.
@@ -309,6 +350,17 @@ mod tests {
                     read_only: false,
                 }];
             }),
+            ("secrets", Restart, |c| {
+                c.secrets = vec![SecretUse {
+                    name: "A".into(),
+                    source: KeptSource {
+                        name: "a".parse().unwrap(),
+                        scope: None,
+                    },
+                    target: SecretTarget::Env,
+                }];
+            }),
+            ("ports", Live, |c| c.ports = vec!["80".parse().unwrap()]),
         ]
     }
 

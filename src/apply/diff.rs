@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use super::{Action, Change, diff_container};
 use crate::model::{
-    Cell, CellSpec, ContainerSpec, Labels, Meta, Name, Realm, RealmSpec, RunState, Space,
-    SpaceSpec, Stack,
+    Cell, CellSpec, ContainerSpec, Labels, Meta, Name, Realm, RealmSpec, Reclaim, RunState, Secret,
+    Space, SpaceSpec, Stack, Volume,
 };
 
 fn change(path: impl Into<String>, action: Action, what: impl AsRef<str>) -> Change {
@@ -86,6 +86,35 @@ pub fn diff_stack(current: &Stack, wanted: &Stack) -> Vec<Change> {
         status: _,
     } = current;
     meta_changes(meta, &wanted.meta)
+}
+
+/// Volume: what becomes of the data is live; the place is its identity.
+pub fn diff_volume(current: &Volume, wanted: &Volume) -> Vec<Change> {
+    let Volume {
+        at: _,
+        meta,
+        reclaim,
+        path: _,
+    } = current;
+    let mut out = meta_changes(meta, &wanted.meta);
+    if *reclaim != wanted.reclaim {
+        let text = match wanted.reclaim {
+            Reclaim::Retain => "Delete → Retain",
+            Reclaim::Delete => "Retain → Delete",
+        };
+        out.push(change("spec.reclaimPolicy", Action::Live, text));
+    }
+    out
+}
+
+/// Secret: containers see a new value when they are next started.
+pub fn diff_secret(current: &Secret, wanted: &Secret) -> Vec<Change> {
+    let Secret { at: _, meta, data } = current;
+    let mut out = meta_changes(meta, &wanted.meta);
+    if *data != wanted.data {
+        out.push(change("spec.data", Action::Live, "changed"));
+    }
+    out
 }
 
 /// Cell: its own fields, and its containers by id.

@@ -42,6 +42,13 @@ pub fn inherit(current: &AnyObject, wanted: &mut AnyObject) {
             wanted.spec.restart_generation = current.spec.restart_generation;
             forget_runs(current, wanted);
         }
+        (AnyObject::Volume(current), AnyObject::Volume(wanted)) => {
+            meta(&current.meta, &mut wanted.meta);
+            wanted.path.clone_from(&current.path);
+        }
+        (AnyObject::Secret(current), AnyObject::Secret(wanted)) => {
+            meta(&current.meta, &mut wanted.meta);
+        }
         _ => {}
     }
 }

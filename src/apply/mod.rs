@@ -7,7 +7,7 @@ mod inherit;
 mod read;
 
 pub use container::{diff_container, spec_hash};
-pub use diff::{diff_cell, diff_realm, diff_space, diff_stack};
+pub use diff::{diff_cell, diff_realm, diff_secret, diff_space, diff_stack, diff_volume};
 pub use inherit::inherit;
 pub use read::{Source, Wanted, order, read, read_all};
 

@@ -121,8 +121,10 @@ pub fn order<T>(mut objects: Vec<(T, AnyObject)>) -> Vec<(T, AnyObject)> {
         AnyObject::Realm(_) => 1,
         AnyObject::Space(_) => 2,
         AnyObject::Stack(_) => 3,
-        AnyObject::Cell(_) => 4,
-        AnyObject::Container(_) => 5,
+        AnyObject::Volume(_) => 4,
+        AnyObject::Secret(_) => 5,
+        AnyObject::Cell(_) => 6,
+        AnyObject::Container(_) => 7,
     });
     objects
 }
@@ -160,6 +162,8 @@ mod tests {
         let text = [
             &*container("x", "other"),
             CELL,
+            "kind: Secret\nmetadata: {name: k, realm: r, space: s, stack: t, cell: web}\nspec: {data: v}\n",
+            "kind: Volume\nmetadata: {name: v, realm: r}\n",
             "kind: Stack\nmetadata: {name: t}\nspec: {realmId: r, spaceId: s}\n",
             "kind: Realm\nmetadata: {name: r}\n",
             "kind: Space\nmetadata: {name: s}\nspec: {realmId: r}\n",
@@ -171,10 +175,12 @@ mod tests {
         assert_eq!(
             found,
             [
-                (3, "Realm"),
                 (5, "Realm"),
-                (4, "Space"),
-                (2, "Stack"),
+                (7, "Realm"),
+                (6, "Space"),
+                (4, "Stack"),
+                (3, "Volume"),
+                (2, "Secret"),
                 (1, "Cell"),
                 (0, "Container")
             ]

@@ -40,6 +40,7 @@ pub enum Verb {
     Init(verbs::init::Init),
     /// Make the host as manifests say
     Apply(verbs::apply::Apply),
+    Create(verbs::create::Create),
     /// Show objects
     #[command(alias = "g")]
     Get(verbs::get::Get),
@@ -161,6 +162,7 @@ impl Verb {
         match self {
             Verb::Init(_) => in_process(Shape::changes("init")),
             Verb::Apply(_) => Shape::changes("apply"),
+            Verb::Create(_) => Shape::changes("create"),
             Verb::Get(_) => Shape::looks("get"),
             Verb::Describe(_) => Shape::looks("describe"),
             Verb::Delete(_) => Shape::changes("delete"),
@@ -219,6 +221,7 @@ impl Verb {
         match self {
             Verb::Init(verb) => verb.run(context).await,
             Verb::Apply(verb) => verb.run(context).await,
+            Verb::Create(verb) => verb.run(context).await,
             Verb::Get(verb) => verb.run(context).await,
             Verb::Describe(verb) => verb.run(context).await,
             Verb::Delete(verb) => verb.run(context).await,

@@ -15,6 +15,10 @@ pub enum Kind {
     Cell,
     /// A container of a cell.
     Container,
+    /// A directory that outlives cells.
+    Volume,
+    /// A value that only containers see.
+    Secret,
     /// An image of a realm.
     Image,
     /// Intent of a release.
@@ -35,12 +39,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Realm,
         Kind::Space,
         Kind::Stack,
         Kind::Cell,
         Kind::Container,
+        Kind::Volume,
+        Kind::Secret,
         Kind::Image,
         Kind::Recipe,
         Kind::Preparation,
@@ -59,6 +65,8 @@ impl Kind {
             Kind::Stack => "Stack",
             Kind::Cell => "Cell",
             Kind::Container => "Container",
+            Kind::Volume => "Volume",
+            Kind::Secret => "Secret",
             Kind::Image => "Image",
             Kind::Recipe => "Recipe",
             Kind::Preparation => "Preparation",
@@ -78,6 +86,8 @@ impl Kind {
             Kind::Stack => &["stack", "stacks", "st"],
             Kind::Cell => &["cell", "cells", "ce"],
             Kind::Container => &["container", "containers", "co"],
+            Kind::Volume => &["volume", "volumes", "vol"],
+            Kind::Secret => &["secret", "secrets", "sec"],
             Kind::Image => &["image", "images", "img"],
             Kind::Recipe => &["recipe", "recipes", "rc"],
             Kind::Preparation => &["preparation", "preparations", "prep", "preps"],
@@ -101,6 +111,11 @@ impl Kind {
                 | Kind::RecipeTemplate
                 | Kind::Kitchen
         )
+    }
+
+    /// Whether it is kept in a scope of any depth: only its realm has a default.
+    pub fn is_kept(self) -> bool {
+        matches!(self, Kind::Volume | Kind::Secret)
     }
 
     /// The plural, lower case.

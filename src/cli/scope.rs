@@ -30,6 +30,15 @@ impl ScopeFlags {
         }
     }
 
+    /// For one object that may be kept in a scope of any depth: only the realm
+    /// is `default`.
+    pub fn kept(&self) -> Scope {
+        Scope {
+            realm: self.realm.clone().unwrap_or_else(|| "default".into()),
+            ..self.filter()
+        }
+    }
+
     /// For a list: what is not given does not filter.
     pub fn filter(&self) -> Scope {
         let or_any = |part: &Option<String>| part.clone().unwrap_or_default();

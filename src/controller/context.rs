@@ -68,6 +68,7 @@ impl Controller {
         let namespace = self.settings.namespace(&realm);
         let space = match at {
             ObjectRef::Realm(_) => None,
+            ObjectRef::Kept(at) => return self.parents(&at.scope),
             ObjectRef::Space(at) => Some(at.clone()),
             ObjectRef::Stack(at) => Some(at.space()),
             ObjectRef::Cell(at) => Some(at.stack().space()),

@@ -6,11 +6,12 @@ use super::Controller;
 use super::apply::meta_mut;
 use super::errors::not_found;
 use super::execute::container_not_found;
+use super::plan::plan_kept;
 use super::reconcile::LOCK_WAIT;
-use super::stream::{Emitter, failure_for, or_default, result_for};
+use super::stream::{Emitter, failure_for, kept_scope, or_default, result_for};
 use crate::api::{Code, Error, Result, v1};
 use crate::apply;
-use crate::model::{AnyObject, CellRef, Name, ObjectRef, RealmRef};
+use crate::model::{AnyObject, CellRef, KeptKind, KeptRef, Name, ObjectRef, RealmRef, Reclaim};
 use crate::store::LockMode;
 
 /// Children of one scope that are deleted side by side.
@@ -57,6 +58,13 @@ impl Controller {
                     return Ok(vec![DeleteTarget::Container(stack.cell(cell), name)]);
                 }
                 stack.cell(name).into()
+            }
+            kind @ ("Volume" | "Secret") => {
+                let kind = match kind {
+                    "Volume" => KeptKind::Volume,
+                    _ => KeptKind::Secret,
+                };
+                kept_scope(&scope)?.keeps(kind, name).into()
             }
             other => {
                 return Err(Error::invalid(
@@ -115,6 +123,9 @@ impl Controller {
         request: &v1::DeleteRequest,
         emit: &Emitter,
     ) -> Result<Vec<String>> {
+        if let ObjectRef::Kept(at) = at {
+            return self.delete_kept(at).await;
+        }
         let mut steps = Vec::new();
         if !matches!(at, ObjectRef::Cell(_)) {
             self.mark_scope(at, uid, request.cascade).await?;
@@ -188,7 +199,74 @@ impl Controller {
                 }
             }
         }
+        if failed.is_none() {
+            for kept in self.all_kept(at)? {
+                let done = self.delete_with_scope(&kept).await;
+                match done {
+                    Ok(result) => emit.result(result),
+                    Err(error) if error.code == Code::NotFound => {}
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                    }
+                }
+            }
+        }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// What a scope keeps itself.
+    pub(super) fn all_kept(&self, at: &ObjectRef) -> Result<Vec<KeptRef>> {
+        let mut kept = Vec::new();
+        for kind in KeptKind::ALL {
+            kept.extend(self.store.kept(at, kind)?);
+        }
+        Ok(kept)
+    }
+
+    /// Deletes a secret or volume, unless a cell uses it.
+    async fn delete_kept(&self, at: &KeptRef) -> Result<Vec<String>> {
+        let object = ObjectRef::from(at.clone());
+        let _lock = self
+            .store
+            .lock(&object, LockMode::Exclusive, LOCK_WAIT)
+            .await?;
+        let Some(mut stored) = self.stored(&object)? else {
+            return Err(not_found(&object));
+        };
+        self.refuse_used(at)?;
+        // Intent first: data that is half gone must not be taken for whole.
+        meta_mut(&mut stored)
+            .deletion
+            .get_or_insert_with(jiff::Timestamp::now);
+        self.put(&stored)?;
+        let plan = plan_kept(stored.meta());
+        let store = self.store.clone();
+        let gone = object.clone();
+        let removed = tokio::task::spawn_blocking(move || store.remove(&gone)).await;
+        removed.map_err(|e| Error::failed("Panicked", e.to_string()))??;
+        Ok(plan.describe(&object))
+    }
+
+    /// Deletes what a scope keeps with the scope; a volume may be retained.
+    async fn delete_with_scope(&self, at: &KeptRef) -> Result<v1::ResourceResult> {
+        let object = ObjectRef::from(at.clone());
+        if let Some(AnyObject::Volume(volume)) = self.stored(&object)?
+            && volume.reclaim == Reclaim::Retain
+        {
+            let text = format!(
+                "its data stays in {}, and is found again by a scope of the same name",
+                volume.path
+            );
+            return Ok(v1::ResourceResult {
+                changes: vec![text],
+                ..result_for(&object, "retained")
+            });
+        }
+        let steps = self.delete_kept(at).await?;
+        Ok(v1::ResourceResult {
+            steps,
+            ..result_for(&object, "deleted")
+        })
     }
 
     /// Records that a scope shall go, so that nothing new is put into it.
@@ -198,8 +276,18 @@ impl Controller {
             return Ok(());
         };
         let children = self.store.children(at)?;
+        let kept = self.all_kept(at)?;
+        let kept = kept.iter().map(|kept| {
+            let kind = kept.kind.as_str().to_ascii_lowercase();
+            format!("{kind} {}", kept.name)
+        });
+        let children: Vec<String> = children
+            .iter()
+            .map(ToString::to_string)
+            .chain(kept)
+            .collect();
         if !cascade && !children.is_empty() {
-            let names: Vec<String> = children.iter().take(5).map(ToString::to_string).collect();
+            let names: Vec<String> = children.iter().take(5).cloned().collect();
             let more = children.len().saturating_sub(names.len());
             let more = if more > 0 {
                 format!(" and {more} more")
@@ -271,7 +359,7 @@ impl Controller {
             ObjectRef::Realm(at) => self.store.spaces(at)?.into_iter().map(Into::into).collect(),
             ObjectRef::Space(at) => self.store.stacks(at)?.into_iter().map(Into::into).collect(),
             ObjectRef::Stack(at) => self.store.cells(at)?.into_iter().map(Into::into).collect(),
-            ObjectRef::Cell(_) => Vec::new(),
+            ObjectRef::Cell(_) | ObjectRef::Kept(_) => Vec::new(),
         })
     }
 

@@ -198,6 +198,16 @@ impl Controller {
                 self.cgroups.ensure(&path, false)?;
                 self.cgroups.set_limits(&path, limits)?;
             }
+            Step::Stage { container } => {
+                let spec = container_spec(cell, container)?;
+                let id = container_id(at, container);
+                let user = self.runtime.container_user(namespace, &id).await?;
+                self.stage(cell, spec, user)?;
+                let labels = self.secrets_label(cell, spec);
+                self.runtime.set_labels(namespace, &id, &labels).await?;
+            }
+            Step::Unstage { container } => self.unstage(at, container)?,
+            Step::RemoveStaging => self.remove_staging(at)?,
             Step::CreateTask { container } => {
                 let request = TaskRequest {
                     namespace: namespace.clone(),
@@ -363,12 +373,16 @@ impl Controller {
         }
         let mut labels = self.container_labels(cell, spec);
         labels.extend(run_label(cell.spec.run_generation));
+        labels.extend(self.secrets_label(cell, spec));
+        let mut inside = spec.clone();
+        inside.mounts = self.host_mounts(cell, spec)?;
+        inside.env.extend(self.secret_env(cell, spec)?);
         Ok(ContainerRequest {
             namespace: target.parents.namespace.clone(),
             id: container_id(&cell.at, container),
             cell: cell.at.clone(),
             labels,
-            spec: spec.clone(),
+            spec: inside,
             image: runtime::image::normalise(&spec.image)?,
             sandbox: SandboxNamespaces {
                 net: (!host_network).then_some(pins.net),
@@ -377,7 +391,14 @@ impl Controller {
             },
             cgroup_path: self.settings.container_cgroup_path(&cell.at, container),
             files,
+            secrets: self.secret_files(cell, spec),
         })
+    }
+
+    fn secrets_label(&self, cell: &Cell, spec: &ContainerSpec) -> Labels {
+        let versions = self.secret_versions(&cell.at, spec);
+        let label = versions.map(|versions| (label::SECRETS.to_owned(), versions));
+        label.into_iter().collect()
     }
 
     fn container_labels(&self, cell: &Cell, spec: &ContainerSpec) -> Labels {

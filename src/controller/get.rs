@@ -7,11 +7,13 @@ use super::Controller;
 use super::apply::to_external;
 use super::errors::not_found;
 use super::execute::container_not_found;
-use super::stream::{cell_ref, or_default};
+use super::stream::{cell_ref, kept_scope, or_default};
 use crate::api::selector::Selector;
 use crate::api::v1::{self, object};
 use crate::api::{Error, Result, v1beta1};
-use crate::model::{AnyObject, Cell, CellRef, Name, ObjectRef, RealmRef, SpaceRef, StackRef};
+use crate::model::{
+    AnyObject, Cell, CellRef, KeptKind, Name, ObjectRef, RealmRef, SpaceRef, StackRef,
+};
 use crate::scheme;
 
 /// How many cells are observed side by side.
@@ -27,11 +29,13 @@ impl Controller {
                 let cells = self.find_cells(&request.name, &scope).await?;
                 cells.into_iter().map(AnyObject::Cell).collect()
             }
+            "Volume" => self.find_kept(KeptKind::Volume, &request.name, &scope)?,
+            "Secret" => self.find_kept(KeptKind::Secret, &request.name, &scope)?,
             "Container" => return self.find_containers(request, &scope, &selector).await,
             other => {
                 return Err(
                     Error::invalid("UnknownKind", format!("unknown kind {other:?}"))
-                        .hint("kinds are Realm, Space, Stack, Cell and Container"),
+                        .hint("kinds are Realm, Space, Stack, Cell, Container, Volume and Secret"),
                 );
             }
         };
@@ -128,6 +132,42 @@ impl Controller {
         let mut found = Vec::new();
         for at in refs {
             found.extend(self.stored(&at)?);
+        }
+        Ok(found)
+    }
+
+    fn find_kept(&self, kind: KeptKind, name: &str, scope: &v1::Scope) -> Result<Vec<AnyObject>> {
+        if !name.is_empty() {
+            let at: ObjectRef = kept_scope(scope)?.keeps(kind, name.parse()?).into();
+            let found = self.stored(&at)?;
+            return Ok(vec![found.ok_or_else(|| self.first_missing(&at))?]);
+        }
+        let mut scopes: Vec<ObjectRef> = Vec::new();
+        for realm in self.store.realms()? {
+            scopes.push(realm.clone().into());
+            for space in self.store.spaces(&realm)? {
+                scopes.push(space.clone().into());
+                for stack in self.store.stacks(&space)? {
+                    scopes.push(stack.clone().into());
+                    if kind == KeptKind::Secret {
+                        scopes.extend(self.store.cell_places(&stack)?);
+                    }
+                }
+            }
+        }
+        let asked = [&scope.realm, &scope.space, &scope.stack, &scope.cell];
+        scopes.retain(|at| {
+            let names = at.names();
+            let fits = |(level, asked): (usize, &&String)| {
+                asked.is_empty() || names.get(level).is_some_and(|n| **n == ***asked)
+            };
+            asked.iter().enumerate().all(fits)
+        });
+        let mut found = Vec::new();
+        for at in scopes {
+            for kept in self.store.kept(&at, kind)? {
+                found.extend(self.stored(&kept.into())?);
+            }
         }
         Ok(found)
     }

@@ -12,6 +12,7 @@ mod execute;
 mod get;
 mod hostfiles;
 mod images;
+mod kept;
 mod kukeon;
 mod observe;
 mod plan;
@@ -42,7 +43,7 @@ use crate::cgroup::{Cgroups, V2};
 use crate::model::{ObjectRef, Settings};
 use crate::network::{Cni, Network};
 use crate::registry::Storage;
-use crate::runtime::{Containerd, Runtime};
+use crate::runtime::{Containerd, Runtime, Staging};
 use crate::store::Store;
 
 /// The in-process implementation of everything.
@@ -53,6 +54,8 @@ pub struct Controller {
     runtime: Arc<dyn Runtime>,
     network: Arc<dyn Network>,
     cgroups: Arc<dyn Cgroups>,
+    /// Files of secrets.
+    staging: Staging,
     queue: queue::Queue<ObjectRef>,
     /// Cells that are being killed: whoever gives one a grace ends it.
     kills: broadcast::Sender<ObjectRef>,
@@ -71,6 +74,7 @@ impl Controller {
         store.check_instance(&settings.namespace_suffix, &settings.cgroup_root)?;
         let network: Arc<dyn Network> = Arc::new(Cni::new(&settings));
         let runtime: Arc<dyn Runtime> = Arc::new(Containerd::open(settings.clone())?);
+        let staging = Staging::new(&settings.runtime_dir);
         let cgroups: Arc<dyn Cgroups> = Arc::new(V2::detect()?);
         Ok(Arc::new_cyclic(|me| Self {
             me: me.clone(),
@@ -79,6 +83,7 @@ impl Controller {
             runtime,
             network,
             cgroups,
+            staging,
             queue: queue::Queue::default(),
             kills: broadcast::Sender::new(64),
             live: AtomicBool::new(false),

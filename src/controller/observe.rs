@@ -36,10 +36,15 @@ impl Controller {
             sandbox,
             host_files: self.has_host_files(&cell.at.clone().into()),
             images,
+            staging: self.staging.exists(&cell.at),
+            staged: self.staging.staged(&cell.at),
             ..ObservedCell::default()
         };
         let options = self.options(None);
         for spec in &cell.spec.containers {
+            if let Some(versions) = self.secret_versions(&cell.at, spec) {
+                observed.secrets.insert(spec.id.clone(), versions);
+            }
             let path = self.settings.container_cgroup_path(&cell.at, &spec.id);
             if !self.cgroups.exists(&path) {
                 continue;
@@ -90,7 +95,7 @@ impl Controller {
                     observed.network = self.network.observe_network(network).await?;
                 }
             }
-            ObjectRef::Stack(_) | ObjectRef::Cell(_) => {}
+            ObjectRef::Stack(_) | ObjectRef::Cell(_) | ObjectRef::Kept(_) => {}
         }
         Ok(observed)
     }

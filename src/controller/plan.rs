@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use super::status::{ended, is_current, run_of};
 use super::step::{Plan, Step};
 use crate::model::{
-    Cell, ContainerSpec, ContainerStatus, Meta, Name, ObservedCell, ObservedContainer,
-    ObservedScope, PullPolicy, Resources, RestartPolicy, RunState, TaskExit, TaskState,
+    Cell, ContainerSpec, ContainerStatus, Meta, Mount, MountKind, Name, ObservedCell,
+    ObservedContainer, ObservedScope, PullPolicy, Resources, RestartPolicy, RunState, SecretTarget,
+    SecretUse, TaskExit, TaskState,
 };
 use crate::runtime::container_id;
 use crate::runtime::image::normalise;
@@ -92,6 +93,14 @@ pub fn plan_stack(meta: &Meta, observed: &ObservedScope) -> Plan {
     plan
 }
 
+/// Steps for a secret or volume: nothing is on the host but its files, which
+/// the store makes with the document.
+pub fn plan_kept(meta: &Meta) -> Plan {
+    let mut plan = Plan::default();
+    plan.step_if(meta.deletion.is_some(), Step::RemoveDocument);
+    plan
+}
+
 fn lane_if(wanted: bool, step: Step) -> Vec<Step> {
     if wanted { vec![step] } else { Vec::new() }
 }
@@ -118,10 +127,15 @@ pub fn plan_cell(cell: &Cell, observed: &ObservedCell, options: &Options) -> Pla
     for (spec, verdict) in &verdicts {
         let record = observed.containers.get(&spec.id);
         if !runs(verdict) {
-            down.push(take_down(spec, record, options, cell, rebuild));
+            let mut lane = take_down(spec, record, options, cell, rebuild);
+            let waits = matches!(verdict, Verdict::Wait(_));
+            lane.extend(unstage(&spec.id, observed, !waits));
+            down.push(lane);
             continue;
         }
-        let work = bring_up(cell, spec, record, observed, options, rebuild);
+        let mut work = bring_up(cell, spec, record, observed, options, rebuild);
+        work.down
+            .extend(unstage(&spec.id, observed, !has_files(spec)));
         if work.starts && *verdict == Verdict::Run(true) {
             plan.restarts.push(spec.id.clone());
         }
@@ -143,7 +157,14 @@ pub fn plan_cell(cell: &Cell, observed: &ObservedCell, options: &Options) -> Pla
         lane.push(Step::RemoveLog {
             container: name.clone(),
         });
+        lane.extend(unstage(name, observed, true));
         down.push(lane);
+    }
+    // Left by one that is gone.
+    for name in &observed.staged {
+        let known = cell.spec.containers.iter().any(|c| c.id == *name);
+        let gone = !known && !observed.containers.contains_key(name);
+        down.push(unstage(name, observed, gone).collect());
     }
 
     plan.stage(unique(pulls));
@@ -169,8 +190,41 @@ pub fn plan_cell(cell: &Cell, observed: &ObservedCell, options: &Options) -> Pla
     } else {
         plan.step_if(observed.sandbox.attachment.is_some(), Step::DetachNetwork);
         plan.step_if(observed.sandbox.exists, Step::RemoveSandbox);
+        plan.step_if(observed.staging, Step::RemoveStaging);
     }
     plan
+}
+
+/// The files of a container's secrets go when they are there and not wanted.
+fn unstage(
+    name: &Name,
+    observed: &ObservedCell,
+    unwanted: bool,
+) -> impl Iterator<Item = Step> + use<> {
+    let there = unwanted && observed.staged.contains(name);
+    let step = there.then(|| Step::Unstage {
+        container: name.clone(),
+    });
+    step.into_iter()
+}
+
+/// Whether a container has files of secrets.
+fn has_files(spec: &ContainerSpec) -> bool {
+    let file = |s: &SecretUse| matches!(s.target, SecretTarget::File { .. });
+    spec.secrets.iter().any(file)
+}
+
+/// Whether anything has to be put in place before a task is made.
+fn needs_stage(spec: &ContainerSpec) -> bool {
+    let volume = |m: &Mount| matches!(m.kind, MountKind::Volume { .. });
+    !spec.secrets.is_empty() || spec.mounts.iter().any(volume)
+}
+
+/// Whether a record holds old values of secrets in its environment.
+fn old_values(spec: &ContainerSpec, record: &ObservedContainer, observed: &ObservedCell) -> bool {
+    let env = |s: &SecretUse| s.target == SecretTarget::Env;
+    spec.secrets.iter().any(env)
+        && record.labels.get(label::SECRETS) != observed.secrets.get(&spec.id)
 }
 
 /// ADD runs beside the creation of containers and tasks; nothing is started
@@ -210,6 +264,7 @@ fn plan_deletion(cell: &Cell, observed: &ObservedCell, options: &Options) -> Pla
     plan.stage(lanes.chain(unrecorded).collect());
     plan.step_if(observed.sandbox.attachment.is_some(), Step::DetachNetwork);
     plan.step_if(observed.sandbox.exists, Step::RemoveSandbox);
+    plan.step_if(observed.staging, Step::RemoveStaging);
     plan.step_if(observed.cgroup, Step::RemoveCgroup);
     plan.step_if(true, Step::RemoveDocument);
     plan
@@ -419,6 +474,10 @@ fn bring_up(
         return work;
     }
     work.starts = true;
+    // What is started gets the values of now.
+    let usable = usable.filter(|r| !old_values(spec, r, observed));
+    let state = state.filter(|_| usable.is_some());
+    let relabel = relabel.filter(|_| usable.is_some());
     if state == Some(TaskState::Created) && !rebuild {
         work.up.extend(relabel);
         return work;
@@ -445,6 +504,9 @@ fn bring_up(
     work.up.extend(relabel);
     if limits != Resources::default() {
         work.up.push(limit);
+    }
+    if needs_stage(spec) {
+        work.up.push(Step::Stage { container: name() });
     }
     work.up.push(Step::CreateTask { container: name() });
     work

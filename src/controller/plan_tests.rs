@@ -9,8 +9,9 @@ use super::super::step::{Plan, Step};
 use super::*;
 use crate::apply::spec_hash;
 use crate::model::{
-    Attachment, Cell, CellState, ContainerSpec, ContainerState, Labels, Meta, Name, ObservedCell,
-    ObservedContainer, ObservedTask, RestartPolicy, RunState, TaskExit, TaskState, label,
+    Attachment, Cell, CellState, ContainerSpec, ContainerState, KeptSource, Labels, Meta, Name,
+    ObservedCell, ObservedContainer, ObservedTask, RestartPolicy, RunState, TaskExit, TaskState,
+    label,
 };
 
 fn name(text: &str) -> Name {
@@ -111,10 +112,13 @@ impl Host {
                     .unwrap();
                 let image = crate::runtime::image::normalise(&spec.image).unwrap();
                 assert!(self.seen.images.contains_key(&image), "no image");
-                let labels = Labels::from([
+                let mut labels = Labels::from([
                     (label::SPEC_HASH.into(), spec_hash(spec)),
                     (label::RUN.into(), cell.spec.run_generation.to_string()),
                 ]);
+                if let Some(version) = self.seen.secrets.get(container) {
+                    labels.insert(label::SECRETS.into(), version.clone());
+                }
                 self.seen.containers.insert(
                     container.clone(),
                     ObservedContainer {
@@ -135,7 +139,40 @@ impl Host {
                     .expect("labelled record");
                 record.labels.insert(label::RUN.into(), run);
             }
+            Step::Stage { container } => {
+                let record = self.seen.containers.get_mut(container);
+                let record = record.expect("staged before its record");
+                assert!(record.task.is_none(), "staged under a task");
+                let spec = cell.spec.containers.iter().find(|c| c.id == *container);
+                if let Some(version) = self.seen.secrets.get(container) {
+                    let label = (label::SECRETS.into(), version.clone());
+                    record.labels.extend([label]);
+                }
+                if has_files(spec.unwrap()) {
+                    self.seen.staging = true;
+                    self.seen.staged.insert(container.clone());
+                }
+            }
+            Step::Unstage { container } => {
+                let task = record(self, container).and_then(|r| r.task);
+                let spec = cell.spec.containers.iter().find(|c| c.id == *container);
+                let unneeded = spec.is_none_or(|spec| !has_files(spec));
+                assert!(task.is_none() || unneeded, "unstaged under a task");
+                self.seen.staged.remove(container);
+            }
+            Step::RemoveStaging => {
+                let busy = self.seen.containers.values().any(|c| c.task.is_some());
+                assert!(!busy, "secrets removed under a task");
+                self.seen.staging = false;
+                self.seen.staged.clear();
+            }
             Step::CreateTask { container } => {
+                let spec = cell.spec.containers.iter().find(|c| c.id == *container);
+                let staged = self.seen.staged.contains(container);
+                assert!(
+                    staged || !has_files(spec.unwrap()),
+                    "task without its secrets"
+                );
                 self.pids += 1;
                 assert!(self.seen.sandbox.pinned, "task without a sandbox");
                 assert!(self.seen.host_files, "task without its files");
@@ -192,6 +229,7 @@ impl Host {
             }
             Step::RemoveDocument => {
                 assert!(self.seen.containers.is_empty() && !self.seen.sandbox.exists);
+                assert!(!self.seen.staging);
                 self.document = false;
             }
             Step::WriteHostFiles => self.seen.host_files = true,
@@ -241,10 +279,22 @@ prop_compose! {
         policy in prop_oneof![
             Just(RestartPolicy::Never), Just(RestartPolicy::OnFailure), Just(RestartPolicy::Always)
         ],
+        (env, file, volume) in any::<(bool, bool, bool)>(),
     ) -> ContainerSpec {
         let mut spec = ContainerSpec::new(name(id), "busybox");
         spec.root = root && id == "a";
         spec.restart_policy = policy;
+        let source = KeptSource { name: name("x"), scope: None };
+        let secret = |target| SecretUse { name: "X".into(), source: source.clone(), target };
+        let path = "/x".to_owned();
+        let target = SecretTarget::File { path, uid: None, gid: None, mode: None };
+        spec.secrets.extend(env.then(|| secret(SecretTarget::Env)));
+        spec.secrets.extend(file.then(|| secret(target)));
+        spec.mounts.extend(volume.then(|| Mount {
+            kind: MountKind::Volume { source: source.clone(), ensure: false },
+            target: "/data".into(),
+            read_only: false,
+        }));
         spec
     }
 }
@@ -274,6 +324,7 @@ prop_compose! {
         cgroup in any::<bool>(),
         image in any::<bool>(),
         host_files in any::<bool>(),
+        (staged_a, staged_gone, old) in any::<(bool, bool, bool)>(),
     ) -> (Cell, Host) {
         let mut cell = cell(if two { vec![a, b] } else { vec![a] });
         cell.spec.run_state = if stopped { RunState::Stopped } else { RunState::Running };
@@ -290,12 +341,22 @@ prop_compose! {
         if image {
             host.seen.images.insert(crate::runtime::image::normalise("busybox").unwrap(), "d".into());
         }
+        for (staged, id) in [(staged_a, "a"), (staged_gone, "gone")] {
+            if staged {
+                host.seen.staging = true;
+                host.seen.staged.insert(name(id));
+            }
+        }
+        for spec in cell.spec.containers.iter().filter(|c| !c.secrets.is_empty()) {
+            host.seen.secrets.insert(spec.id.clone(), "now".into());
+        }
         for (id, snapshot, stale, run, task) in [records.0, records.1, records.2].into_iter().flatten() {
             let spec = cell.spec.containers.iter().find(|c| c.id == name(&id));
             let hash = spec.filter(|_| !stale).map_or("old".into(), spec_hash);
             let labels = Labels::from([
                 (label::SPEC_HASH.into(), hash),
                 (label::RUN.into(), run.to_string()),
+                (label::SECRETS.into(), if old { "old" } else { "now" }.to_owned()),
             ]);
             let record = ObservedContainer {
                 id: id.clone(), labels, image: "i".into(), snapshot,
@@ -311,6 +372,7 @@ fn check_end(cell: &Cell, host: &Host) {
     if cell.meta.deletion.is_some() {
         assert!(!host.document);
         assert!(host.seen.containers.is_empty() && !host.seen.sandbox.exists && !host.seen.cgroup);
+        assert!(!host.seen.staging);
         return;
     }
     let wanted: BTreeSet<_> = cell.spec.containers.iter().map(|c| c.id.clone()).collect();
@@ -321,6 +383,7 @@ fn check_end(cell: &Cell, host: &Host) {
     if cell.spec.run_state == RunState::Stopped {
         assert!(host.seen.containers.values().all(|c| c.task.is_none()));
         assert!(!host.seen.sandbox.exists && host.seen.sandbox.attachment.is_none());
+        assert!(!host.seen.staging && host.seen.staged.is_empty());
     }
     let ended = host.seen.containers.values().filter_map(|c| c.task);
     assert!(
@@ -468,6 +531,52 @@ fn the_end_of_the_root_is_the_end_of_the_cell() {
     host.converge(&mut cell);
     assert!(host.seen.containers.values().all(|c| c.task.is_none()));
     assert_eq!(cell.status.containers[0].state, ContainerState::Exited);
+}
+
+#[test]
+fn a_container_that_is_started_again_gets_the_new_value() {
+    let secret = |target| SecretUse {
+        name: "X".into(),
+        source: KeptSource {
+            name: name("x"),
+            scope: None,
+        },
+        target,
+    };
+    let mut a = ContainerSpec::new(name("a"), "busybox");
+    a.secrets = vec![secret(SecretTarget::Env)];
+    let mut b = ContainerSpec::new(name("b"), "busybox");
+    b.secrets = vec![secret(SecretTarget::File {
+        path: "/x".into(),
+        uid: None,
+        gid: None,
+        mode: None,
+    })];
+    let mut cell = cell(vec![a, b]);
+    let mut host = Host::new();
+    let versions = |v: &str| BTreeMap::from([(name("a"), v.into()), (name("b"), v.into())]);
+    host.seen.secrets = versions("1");
+    host.converge(&mut cell);
+    host.seen.secrets = versions("2");
+    // What runs keeps what it has, and says so.
+    cell.status = derive(&cell, &host.seen, "", "");
+    assert!(plan_cell(&cell, &host.seen, &Options::default()).is_empty());
+    for status in &cell.status.containers {
+        assert!(
+            status.message.contains("a secret has changed"),
+            "{status:?}"
+        );
+    }
+    cell.spec.run_generation += 1;
+    cell.spec.restart_generation = cell.spec.run_generation;
+    host.converge(&mut cell);
+    for id in ["a", "b"] {
+        let labels = &host.seen.containers[&name(id)].labels;
+        assert_eq!(labels[label::SECRETS], "2", "{id}");
+        assert_eq!(host.starts[&name(id)], 2, "{id}");
+    }
+    cell.status = derive(&cell, &host.seen, "", "");
+    assert!(cell.status.containers.iter().all(|s| s.message.is_empty()));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Controller;
 use super::context::CellContext;
 use super::execute::{Target, Watch};
-use super::plan::{Options, plan_cell, plan_realm, plan_space, plan_stack};
+use super::plan::{Options, plan_cell, plan_kept, plan_realm, plan_space, plan_stack};
 use super::status::{derive, next_look};
 use super::step::Plan;
 use crate::api::{Code, Error, Result};
@@ -392,7 +392,7 @@ impl Controller {
                     }
                 }
             }
-            ObjectRef::Stack(_) | ObjectRef::Cell(_) => {}
+            ObjectRef::Stack(_) | ObjectRef::Cell(_) | ObjectRef::Kept(_) => {}
         }
         if status.state == ScopeState::Ready {
             // Made by the plan already; asked again only for what is delegated.
@@ -407,7 +407,7 @@ impl Controller {
             ObjectRef::Realm(at) => self.store.realm(at)?.map(|o| (o.meta, o.status)),
             ObjectRef::Space(at) => self.store.space(at)?.map(|o| (o.meta, o.status)),
             ObjectRef::Stack(at) => self.store.stack(at)?.map(|o| (o.meta, o.status)),
-            ObjectRef::Cell(_) => None,
+            ObjectRef::Cell(_) | ObjectRef::Kept(_) => None,
         })
     }
 
@@ -435,6 +435,7 @@ pub(super) fn plan_scope(at: &ObjectRef, meta: &Meta, observed: &ObservedScope) 
         ObjectRef::Realm(_) => plan_realm(meta, observed),
         ObjectRef::Space(_) => plan_space(meta, observed),
         ObjectRef::Stack(_) | ObjectRef::Cell(_) => plan_stack(meta, observed),
+        ObjectRef::Kept(_) => plan_kept(meta),
     }
 }
 

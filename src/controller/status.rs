@@ -54,7 +54,14 @@ pub fn derive(cell: &Cell, observed: &ObservedCell, cgroup_path: &str, netns: &s
         .map(|(spec, verdict)| {
             let known = before.containers.iter().find(|s| s.name == spec.id);
             let record = observed.containers.get(&spec.id);
-            container(cell, known, record, *verdict, spec, observed.now)
+            let mut status = container(cell, known, record, *verdict, spec, observed.now);
+            let version = observed.secrets.get(&spec.id);
+            let old = record.is_some_and(|r| r.labels.get(label::SECRETS) != version);
+            if status.state == ContainerState::Ready && version.is_some() && old {
+                "a secret has changed since it was started; restart the cell to use it"
+                    .clone_into(&mut status.message);
+            }
+            status
         })
         .collect();
     let (state, reason, message) = summarise(cell, &containers, &verdicts);

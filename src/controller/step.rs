@@ -55,6 +55,18 @@ pub enum Step {
         /// Limits.
         limits: Resources,
     },
+    /// Give new volumes to the container's user; write the files of its secrets.
+    Stage {
+        /// Container of the cell.
+        container: Name,
+    },
+    /// Remove the files of a container's secrets.
+    Unstage {
+        /// Container of the cell.
+        container: Name,
+    },
+    /// Remove the file system for the cell's secrets.
+    RemoveStaging,
     /// Make the task of a container: shim and `runc create`.
     CreateTask {
         /// Container of the cell.
@@ -116,6 +128,9 @@ impl fmt::Display for Step {
             Step::CreateContainer { container } => write!(f, "create container {container}"),
             Step::LabelRun { container, .. } => write!(f, "label container {container}"),
             Step::LimitContainer { container, .. } => write!(f, "limit container {container}"),
+            Step::Stage { container } => write!(f, "stage volumes and secrets of {container}"),
+            Step::Unstage { container } => write!(f, "remove secrets of {container}"),
+            Step::RemoveStaging => f.write_str("remove file system of secrets"),
             Step::CreateTask { container } => write!(f, "create task of {container}"),
             Step::StartTask { container } => write!(f, "start task of {container}"),
             Step::StopTask { container, .. } => write!(f, "stop task of {container}"),
@@ -192,6 +207,8 @@ impl Step {
             Step::CreateContainer { container }
             | Step::LabelRun { container, .. }
             | Step::LimitContainer { container, .. }
+            | Step::Stage { container }
+            | Step::Unstage { container }
             | Step::CreateTask { container }
             | Step::StartTask { container }
             | Step::StopTask { container, .. }

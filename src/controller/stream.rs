@@ -13,7 +13,7 @@ use super::execute::Watch;
 use crate::api::v1::{self, event};
 use crate::api::{Error, Result};
 use crate::client::EventStream;
-use crate::model::{CellRef, ObjectRef, Progress, ProgressSink};
+use crate::model::{CellRef, ObjectRef, Progress, ProgressSink, RealmRef};
 
 /// Tells the caller what happens.
 #[derive(Clone)]
@@ -140,7 +140,31 @@ pub(super) fn scope_of(at: &ObjectRef) -> v1::Scope {
         realm: above(0),
         space: above(1),
         stack: above(2),
-        cell: String::new(),
+        cell: above(3),
+    }
+}
+
+/// The scope that a request for a secret or volume names. Only the realm has a
+/// default: what is left out keeps it higher up.
+pub(super) fn kept_scope(scope: &v1::Scope) -> Result<ObjectRef> {
+    let realm = RealmRef {
+        realm: or_default(&scope.realm).parse()?,
+    };
+    let needs = |above: &str, below: &str| {
+        Error::invalid("MissingField", format!("a {below} needs its {above}"))
+            .hint(format!("add --{above}"))
+    };
+    let [space, stack, cell] = [&scope.space, &scope.stack, &scope.cell];
+    match (space.is_empty(), stack.is_empty(), cell.is_empty()) {
+        (true, true, true) => Ok(realm.into()),
+        (false, true, true) => Ok(realm.space(space.parse()?).into()),
+        (false, false, true) => Ok(realm.space(space.parse()?).stack(stack.parse()?).into()),
+        (false, false, false) => {
+            let stack = realm.space(space.parse()?).stack(stack.parse()?);
+            Ok(stack.cell(cell.parse()?).into())
+        }
+        (true, false, _) => Err(needs("space", "stack")),
+        (_, true, false) => Err(needs("stack", "cell")),
     }
 }
 

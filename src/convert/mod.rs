@@ -29,6 +29,8 @@ pub struct Converted {
     pub text: String,
     /// What is missing in it; empty unless losses were allowed.
     pub losses: Vec<Loss>,
+    /// What to know of it, for people; nothing is missing.
+    pub notes: Vec<String>,
 }
 
 /// The stream of documents, each after a `---`.

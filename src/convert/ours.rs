@@ -33,6 +33,7 @@ pub(super) struct Draft {
     pub realms: BTreeMap<RealmRef, Realm>,
     pub spaces: BTreeMap<SpaceRef, Space>,
     pub cells: Vec<Cell>,
+    pub kept: Vec<AnyObject>,
 }
 
 impl Draft {
@@ -118,7 +119,8 @@ impl Draft {
             })
         });
         let cells = self.cells.into_iter().map(AnyObject::Cell);
-        realms.chain(spaces).chain(stacks).chain(cells).collect()
+        let scopes = realms.chain(spaces).chain(stacks);
+        scopes.chain(self.kept).chain(cells).collect()
     }
 }
 
@@ -168,6 +170,17 @@ pub(super) fn text(objects: &[AnyObject]) -> Result<String> {
                     }
                 }
                 stream(&[document])?
+            }
+            AnyObject::Volume(volume) => {
+                let mut document = scheme::volume_to_external(volume);
+                document.status = None;
+                document.spec = document
+                    .spec
+                    .filter(|s| *s != v1beta1::VolumeSpec::default());
+                stream(&[document])?
+            }
+            AnyObject::Secret(secret) => {
+                stream(&[scheme::secret_to_external(secret, Secrets::Keep)])?
             }
             AnyObject::Container(_) => {
                 return Err(Error::failed("Encode", "a container stands alone").into());

@@ -339,6 +339,8 @@ pub(super) fn document(object: &AnyObject) -> Result<String> {
         AnyObject::Space(o) => yaml::to_string(&scheme::space_to_external(o)),
         AnyObject::Stack(o) => yaml::to_string(&scheme::stack_to_external(o)),
         AnyObject::Cell(o) => yaml::to_string(&scheme::cell_to_external(o)),
+        AnyObject::Volume(o) => yaml::to_string(&scheme::volume_to_external(o)),
+        AnyObject::Secret(o) => yaml::to_string(&scheme::secret_to_external(o, Secrets::Keep)),
         AnyObject::Container(c) => {
             let mut spec = scheme::container_spec_to_external(&c.spec);
             spec.realm_id = c.at.realm.to_string();

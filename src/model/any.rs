@@ -1,6 +1,8 @@
 //! One object of any kind that a document can hold.
 
-use super::{Cell, CellRef, ContainerSpec, Meta, Name, ObjectRef, Realm, Space, Stack};
+use super::{
+    Cell, CellRef, ContainerSpec, Meta, Name, ObjectRef, Realm, Secret, Space, Stack, Volume,
+};
 
 /// One object of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +17,10 @@ pub enum AnyObject {
     Cell(Cell),
     /// A container that is added to an existing cell.
     Container(Box<CellContainer>),
+    /// A directory.
+    Volume(Volume),
+    /// A value.
+    Secret(Secret),
 }
 
 /// A container as a document of its own.
@@ -37,6 +43,8 @@ impl AnyObject {
             AnyObject::Stack(_) => "Stack",
             AnyObject::Cell(_) => "Cell",
             AnyObject::Container(_) => "Container",
+            AnyObject::Volume(_) => "Volume",
+            AnyObject::Secret(_) => "Secret",
         }
     }
 
@@ -48,6 +56,8 @@ impl AnyObject {
             AnyObject::Stack(o) => &o.at.stack,
             AnyObject::Cell(o) => &o.at.cell,
             AnyObject::Container(o) => &o.spec.id,
+            AnyObject::Volume(o) => &o.at.name,
+            AnyObject::Secret(o) => &o.at.name,
         }
     }
 
@@ -59,6 +69,8 @@ impl AnyObject {
             AnyObject::Stack(o) => o.at.clone().into(),
             AnyObject::Cell(o) => o.at.clone().into(),
             AnyObject::Container(o) => o.at.clone().into(),
+            AnyObject::Volume(o) => o.at.clone().into(),
+            AnyObject::Secret(o) => o.at.clone().into(),
         }
     }
 
@@ -70,6 +82,8 @@ impl AnyObject {
             AnyObject::Stack(o) => &o.meta,
             AnyObject::Cell(o) => &o.meta,
             AnyObject::Container(o) => &o.meta,
+            AnyObject::Volume(o) => &o.meta,
+            AnyObject::Secret(o) => &o.meta,
         }
     }
 }

@@ -4,6 +4,7 @@
 mod any;
 pub mod delivery;
 pub mod duration;
+mod kept;
 mod layers;
 mod name;
 mod number;
@@ -20,6 +21,10 @@ mod value;
 mod web;
 
 pub use any::{AnyObject, CellContainer};
+pub use kept::{
+    ContainerPort, KeptSource, Protocol, Reclaim, Secret, SecretTarget, SecretText, SecretUse,
+    Volume,
+};
 pub use layers::{LogLevel, Resolved, SettingsError, SettingsLayer};
 pub use name::{Name, NameError};
 pub use number::{Number, NumberError};
@@ -33,7 +38,7 @@ pub use observed::{
     ObservedTask, TaskExit, TaskState,
 };
 pub use progress::{Progress, ProgressSink};
-pub use reference::{CellRef, ObjectRef, RealmRef, SpaceRef, StackRef};
+pub use reference::{CellRef, KeptKind, KeptRef, ObjectRef, RealmRef, SpaceRef, StackRef};
 pub use registry::{RegistryLayer, RegistryScheme, RegistrySettings};
 pub use settings::Settings;
 pub use state::{
@@ -58,6 +63,8 @@ pub mod label {
     pub const INSTANCE: &str = "kukeon.io/instance";
     /// Hash of the part of the container spec that needs a new record.
     pub const SPEC_HASH: &str = "kukeon.io/spec-hash";
+    /// Versions of the secrets that a record, or its last start, was made with.
+    pub const SECRETS: &str = "kukeon.io/secrets";
     /// The cell's run generation in which the task was started.
     pub const RUN: &str = "kukeon.io/run-generation";
 }

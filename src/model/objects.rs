@@ -5,7 +5,10 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::{CellRef, CellStatus, Name, RealmRef, ScopeStatus, SpaceRef, StackRef};
+use super::{
+    CellRef, CellStatus, ContainerPort, KeptSource, Name, RealmRef, ScopeStatus, SecretUse,
+    SpaceRef, StackRef,
+};
 
 /// Key/value pairs.
 pub type Labels = BTreeMap<String, String>;
@@ -221,6 +224,10 @@ pub struct ContainerSpec {
     pub resources: Resources,
     /// Mounts.
     pub mounts: Vec<Mount>,
+    /// Secrets.
+    pub secrets: Vec<SecretUse>,
+    /// Where it listens, for people and clusters.
+    pub ports: Vec<ContainerPort>,
 }
 
 impl ContainerSpec {
@@ -251,6 +258,8 @@ impl ContainerSpec {
             tmpfs: Vec::new(),
             resources: Resources::default(),
             mounts: Vec::new(),
+            secrets: Vec::new(),
+            ports: Vec::new(),
         }
     }
 }
@@ -329,5 +338,12 @@ pub enum MountKind {
         size_bytes: u64,
         /// Permission bits; 0 is the kernel's default.
         mode: u32,
+    },
+    /// The data of a volume.
+    Volume {
+        /// Which one.
+        source: KeptSource,
+        /// Make it in the stack when it is not there.
+        ensure: bool,
     },
 }

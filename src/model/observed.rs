@@ -133,4 +133,11 @@ pub struct ObservedCell {
     pub containers: BTreeMap<Name, ObservedContainer>,
     /// Normalised references that are in the namespace, with their digest.
     pub images: BTreeMap<String, String>,
+    /// The file system for files of secrets is there, or something of it.
+    pub staging: bool,
+    /// Containers that have files of secrets in it.
+    pub staged: BTreeSet<Name>,
+    /// What tells the present values of secrets from others, by container that
+    /// has secrets.
+    pub secrets: BTreeMap<Name, String>,
 }

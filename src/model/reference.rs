@@ -55,6 +55,41 @@ pub enum ObjectRef {
     Stack(StackRef),
     /// A cell with its containers.
     Cell(CellRef),
+    /// A secret or volume; not reconciled, but locked, shown and deleted alike.
+    Kept(KeptRef),
+}
+
+/// What scopes keep beside their children.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeptKind {
+    /// A directory.
+    Volume,
+    /// A value.
+    Secret,
+}
+
+/// A secret or volume.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeptRef {
+    /// Which of the two.
+    pub kind: KeptKind,
+    /// The realm, space, stack or (secrets) cell it is kept in.
+    pub scope: Box<ObjectRef>,
+    /// Its name.
+    pub name: Name,
+}
+
+impl KeptKind {
+    /// Both.
+    pub const ALL: [KeptKind; 2] = [KeptKind::Volume, KeptKind::Secret];
+
+    /// The kind as written in manifests.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KeptKind::Volume => "Volume",
+            KeptKind::Secret => "Secret",
+        }
+    }
 }
 
 impl RealmRef {
@@ -124,7 +159,22 @@ impl ObjectRef {
             ObjectRef::Space(_) => "Space",
             ObjectRef::Stack(_) => "Stack",
             ObjectRef::Cell(_) => "Cell",
+            ObjectRef::Kept(r) => r.kind.as_str(),
         }
+    }
+
+    /// One that is kept in this scope.
+    pub fn keeps(&self, kind: KeptKind, name: Name) -> KeptRef {
+        KeptRef {
+            kind,
+            scope: Box::new(self.clone()),
+            name,
+        }
+    }
+
+    /// Whether the other one lives in it, at whatever depth.
+    pub fn is_above(&self, other: &ObjectRef) -> bool {
+        std::iter::successors(other.parent(), ObjectRef::parent).any(|above| above == *self)
     }
 
     /// The names from the realm down to the object itself.
@@ -134,6 +184,11 @@ impl ObjectRef {
             ObjectRef::Space(r) => vec![&r.realm, &r.space],
             ObjectRef::Stack(r) => vec![&r.realm, &r.space, &r.stack],
             ObjectRef::Cell(r) => vec![&r.realm, &r.space, &r.stack, &r.cell],
+            ObjectRef::Kept(r) => {
+                let mut names = r.scope.names();
+                names.push(&r.name);
+                names
+            }
         }
     }
 
@@ -144,6 +199,7 @@ impl ObjectRef {
             ObjectRef::Space(r) => Some(ObjectRef::Realm(r.realm())),
             ObjectRef::Stack(r) => Some(ObjectRef::Space(r.space())),
             ObjectRef::Cell(r) => Some(ObjectRef::Stack(r.stack())),
+            ObjectRef::Kept(r) => Some((*r.scope).clone()),
         }
     }
 }
@@ -163,7 +219,7 @@ macro_rules! into_object_ref {
     )*};
 }
 
-into_object_ref!(RealmRef => Realm, SpaceRef => Space, StackRef => Stack, CellRef => Cell);
+into_object_ref!(RealmRef => Realm, SpaceRef => Space, StackRef => Stack, CellRef => Cell, KeptRef => Kept);
 
 /// For people: `cell "web" in default/default/default`.
 impl fmt::Display for ObjectRef {

@@ -143,9 +143,112 @@ fn capabilities() -> impl Strategy<Value = Capabilities> {
     (list(), list()).prop_map(|(drop, add)| Capabilities { drop, add })
 }
 
+/// What a container names, at most as deep as a stack (volumes) or a cell.
+/// Places are in a realm of their own until they are in a cell.
+fn source(deepest: usize) -> impl Strategy<Value = KeptSource> {
+    (name(), 0..=deepest, name(), name(), name()).prop_map(|(name, depth, space, stack, cell)| {
+        let realm = RealmRef {
+            realm: "r".parse().unwrap(),
+        };
+        let scope: Option<ObjectRef> = match depth {
+            0 => None,
+            1 => Some(realm.into()),
+            2 => Some(realm.space(space).into()),
+            3 => Some(realm.space(space).stack(stack).into()),
+            _ => Some(realm.space(space).stack(stack).cell(cell).into()),
+        };
+        KeptSource { name, scope }
+    })
+}
+
+/// The same place in another realm.
+pub fn in_realm(scope: &ObjectRef, realm: &Name) -> ObjectRef {
+    let realm = RealmRef {
+        realm: realm.clone(),
+    };
+    match scope {
+        ObjectRef::Realm(_) => realm.into(),
+        ObjectRef::Space(at) => realm.space(at.space.clone()).into(),
+        ObjectRef::Stack(at) => realm.space(at.space.clone()).stack(at.stack.clone()).into(),
+        ObjectRef::Cell(at) => {
+            let stack = realm.space(at.space.clone()).stack(at.stack.clone());
+            stack.cell(at.cell.clone()).into()
+        }
+        ObjectRef::Kept(_) => scope.clone(),
+    }
+}
+
+/// Puts what a cell names into the cell's own realm.
+pub fn put_in_realm(cell: &mut Cell) {
+    let realm = cell.at.realm.clone();
+    for container in &mut cell.spec.containers {
+        let volumes = container
+            .mounts
+            .iter_mut()
+            .filter_map(|m| match &mut m.kind {
+                MountKind::Volume { source, .. } => Some(source),
+                _ => None,
+            });
+        let secrets = container.secrets.iter_mut().map(|s| &mut s.source);
+        for scope in volumes.chain(secrets).filter_map(|s| s.scope.as_mut()) {
+            *scope = in_realm(scope, &realm);
+        }
+    }
+}
+
+fn secrets() -> impl Strategy<Value = Vec<SecretUse>> {
+    let mode = select(vec![0o400, 0o440, 0o444, 0o500, 0]);
+    let id = || of(0u32..4_000_000_000);
+    let one = (source(4), of((id(), id(), of(mode))));
+    vec(one, 0..4).prop_map(|list| {
+        // Names and targets must differ, from those of others as well.
+        let one = |(i, (source, file)): (usize, (KeptSource, Option<_>))| SecretUse {
+            name: format!("SECRET_{i}"),
+            source,
+            target: match file {
+                None => SecretTarget::Env,
+                Some((uid, gid, mode)) => SecretTarget::File {
+                    path: format!("/secret/{i}"),
+                    uid,
+                    gid,
+                    mode,
+                },
+            },
+        };
+        list.into_iter().enumerate().map(one).collect()
+    })
+}
+
+fn ports() -> impl Strategy<Value = Vec<ContainerPort>> {
+    let protocol = select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Sctp]);
+    let port = (1u16.., protocol).prop_map(|(port, protocol)| ContainerPort { port, protocol });
+    proptest::collection::btree_set(port, 0..4).prop_map(|ports| ports.into_iter().collect())
+}
+
+prop_compose! {
+    /// A volume.
+    pub fn volume()(source in source(3), meta in meta(), retain in any::<bool>()) -> Volume {
+        let scope = source.scope.unwrap_or_else(|| RealmRef { realm: "r".parse().unwrap() }.into());
+        let reclaim = if retain { Reclaim::Retain } else { Reclaim::Delete };
+        let at = scope.keeps(KeptKind::Volume, source.name);
+        Volume { at, meta, reclaim, path: String::new() }
+    }
+}
+
+prop_compose! {
+    /// A secret.
+    pub fn secret()(source in source(4), meta in meta(), data in some_text()) -> Secret {
+        let scope = source.scope.unwrap_or_else(|| RealmRef { realm: "r".parse().unwrap() }.into());
+        let at = scope.keeps(KeptKind::Secret, source.name);
+        Secret { at, meta, data: SecretText(format!("x{data}")) }
+    }
+}
+
 fn mounts() -> impl Strategy<Value = (Vec<Tmpfs>, Vec<Mount>)> {
     let kind = prop_oneof![
         path().prop_map(MountKind::Bind),
+        (source(3), any::<bool>())
+            .prop_map(|(source, ensure)| MountKind::Volume { source, ensure }),
         (0u64..(1 << 62), 0u32..=0o7777)
             .prop_map(|(size_bytes, mode)| MountKind::Tmpfs { size_bytes, mode }),
     ];
@@ -200,7 +303,7 @@ prop_compose! {
         security in security(),
         devices in proptest::collection::btree_set("/dev/[a-z]{1,6}", 0..3),
         (tmpfs, mounts) in mounts(),
-        resources in resources(),
+        (resources, secrets, ports) in (resources(), secrets(), ports()),
     ) -> ContainerSpec {
         let [privileged, host_pid, host_cgroup, read_only_root] = flags;
         ContainerSpec {
@@ -228,6 +331,8 @@ prop_compose! {
             tmpfs,
             resources,
             mounts,
+            secrets,
+            ports,
         }
     }
 }
@@ -364,11 +469,13 @@ prop_compose! {
             container.root = root == Some(i);
         }
         let run_state = if stopped { RunState::Stopped } else { RunState::Running };
-        Cell {
+        let mut cell = Cell {
             at: CellRef { realm, space, stack, cell },
             meta,
             spec: CellSpec { containers, auto_delete, run_state, run_generation, restart_generation },
             status,
-        }
+        };
+        put_in_realm(&mut cell);
+        cell
     }
 }

@@ -8,6 +8,7 @@ pub mod image;
 pub mod launch;
 pub mod log;
 mod spec;
+mod staging;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use connection::Connection;
 pub use containerd::Containerd;
 pub use error::{Error, Result};
+pub use staging::{StagedFile, Staging};
 
 use crate::model::{
     CellRef, ContainerSpec, Labels, Name, ObservedContainer, ProgressSink, RegistryCredential,
@@ -52,6 +54,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn create_container(&self, request: &ContainerRequest) -> Result<()>;
     /// Adds or replaces labels of a record.
     async fn set_labels(&self, namespace: &str, id: &str, labels: &Labels) -> Result<()>;
+    /// User and group id of the first process, as its record says.
+    async fn container_user(&self, namespace: &str, id: &str) -> Result<(u32, u32)>;
     /// Removes record and snapshot. A task must be gone before.
     async fn remove_container(&self, namespace: &str, id: &str) -> Result<()>;
 
@@ -133,6 +137,9 @@ pub struct ContainerRequest {
     pub cgroup_path: String,
     /// Host files bound read-only into the container: (host path, container path).
     pub files: Vec<(PathBuf, String)>,
+    /// As `files`, but put in place between the record and its task, and never
+    /// giving way to the user's mounts.
+    pub secrets: Vec<(PathBuf, String)>,
 }
 
 /// Namespaces of a cell that its containers join. `None` is the host's.

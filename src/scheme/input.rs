@@ -15,6 +15,7 @@ const OWNED: &[&str] = &[
     label::INSTANCE,
     label::SPEC_HASH,
     label::RUN,
+    label::SECRETS,
 ];
 
 /// Whether a label key is for kukeon alone to write.
@@ -44,6 +45,11 @@ pub(super) fn desired(mut object: AnyObject) -> Result<AnyObject, Error> {
             o.spec.restart_generation = 0;
             clean(&mut check, &mut o.meta);
         }
+        AnyObject::Volume(o) => {
+            o.path.clear();
+            clean(&mut check, &mut o.meta);
+        }
+        AnyObject::Secret(o) => clean(&mut check, &mut o.meta),
         AnyObject::Container(o) => {
             clean(&mut check, &mut o.meta);
             for (field, set) in [

@@ -32,8 +32,9 @@ pub use v1beta1::{
     cell_status_to_external, cell_status_to_model, cell_to_external, cell_to_model,
     container_spec_to_external, container_spec_to_model, container_status_to_external,
     container_status_to_model, container_to_external, container_to_model, realm_to_external,
-    realm_to_model, scope_status_to_external, scope_status_to_model, space_to_external,
-    space_to_model, stack_to_external, stack_to_model,
+    realm_to_model, scope_status_to_external, scope_status_to_model, secret_to_external,
+    secret_to_model, space_to_external, space_to_model, stack_to_external, stack_to_model,
+    volume_to_external, volume_to_model,
 };
 
 /// One object that a document can hold.
@@ -64,6 +65,8 @@ pub fn decode(document: Document) -> Result<Decoded, Error> {
         V1beta1::Space(o) => space_to_model(o).map(AnyObject::Space),
         V1beta1::Stack(o) => stack_to_model(o).map(AnyObject::Stack),
         V1beta1::Cell(o) => cell_to_model(o).map(AnyObject::Cell),
+        V1beta1::Volume(o) => volume_to_model(o).map(AnyObject::Volume),
+        V1beta1::Secret(o) => secret_to_model(o).map(AnyObject::Secret),
         V1beta1::Container(o) => container_to_model(o).map(|(at, meta, spec)| {
             AnyObject::Container(Box::new(CellContainer { at, meta, spec }))
         }),

@@ -52,6 +52,21 @@ proptest! {
     }
 
     #[test]
+    fn volumes(volume in testing::volume()) {
+        prop_assert_eq!(volume_to_model(again(&volume_to_external(&volume))).unwrap(), volume);
+    }
+
+    #[test]
+    fn secrets(secret in testing::secret()) {
+        let document = again(&secret_to_external(&secret, Secrets::Keep));
+        prop_assert_eq!(&secret_to_model(document).unwrap(), &secret);
+        let shown = yaml::to_string(&secret_to_external(&secret, Secrets::Hide)).unwrap();
+        prop_assert!(!shown.contains("spec"), "{}", shown);
+        let (debug, value) = (format!("{secret:?}"), &secret.data.0);
+        prop_assert!(value.len() < 12 || !debug.contains(value), "{}", debug);
+    }
+
+    #[test]
     fn passwords_are_hidden_unless_kept(realm in testing::realm()) {
         let shown = realm_to_external(&realm, Secrets::Hide);
         let logins = shown.spec.unwrap().registry_credentials;
@@ -133,11 +148,11 @@ fn wrong_values_name_their_field_and_the_remedy() {
         ),
         (
             "volumes: [{source: data, target: /t}]",
-            "volumes by name are not supported yet",
+            "or set kind: volume",
         ),
         (
-            "volumes: [{kind: volume, source: data, target: /t}]",
-            "not supported yet",
+            "volumes: [{kind: volume, source: Data, target: /t}]",
+            "name is invalid",
         ),
         (
             "volumes: [{kind: tmpfs, source: /a, target: /t}]",

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::{Release, v1beta1, yaml};
 use crate::model::delivery::{AnyRelease, ReleaseKind};
-use crate::model::{Cell, Name, Realm, Space, Stack};
+use crate::model::{Cell, Name, Realm, Secret, Space, Stack, Volume};
 use crate::scheme::{self, Secrets};
 
 fn encode(document: &impl serde::Serialize) -> Result<String, String> {
@@ -116,6 +116,25 @@ codec!(
     decode_cell,
     scheme::cell_to_external,
     scheme::cell_to_model
+);
+
+codec!(
+    Volume,
+    encode_volume,
+    decode_volume,
+    |volume: &Volume| scheme::volume_to_external(&Volume {
+        // Where the run path is now tells it.
+        path: String::new(),
+        ..volume.clone()
+    }),
+    scheme::volume_to_model
+);
+codec!(
+    Secret,
+    encode_secret,
+    decode_secret,
+    |secret| scheme::secret_to_external(secret, Secrets::Keep),
+    scheme::secret_to_model
 );
 
 /// A Container document for each container of the cell, in its order.

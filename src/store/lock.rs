@@ -20,6 +20,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use tokio::time::Instant;
 
@@ -265,6 +266,13 @@ fn branch(at: &ObjectRef) -> Vec<ObjectRef> {
 
 /// Four names of 63 characters and three dots are 255, the longest file name there is.
 fn lock_name(at: &ObjectRef) -> String {
+    if let ObjectRef::Kept(kept) = at {
+        // A fifth name would be too long. `_` is in no name, so this is the
+        // lock of no scope.
+        let hash = Sha256::digest(at.to_string());
+        let hex: String = hash.iter().take(16).map(|b| format!("{b:02x}")).collect();
+        return format!(".locks/_{}.{hex}", kept.kind.as_str().to_ascii_lowercase());
+    }
     let names: Vec<&str> = at.names().into_iter().map(Name::as_str).collect();
     format!(".locks/{}", names.join("."))
 }

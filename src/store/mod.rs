@@ -5,6 +5,8 @@
 //! <run path>/.instance.yaml                   settings that host objects are named by
 //! <run path>/.locks/<realm>.<space>.…         lock files, never unlinked while in use
 //! <run path>/.delivery/<namespace>/<kinds>/<name>.yaml   release objects; pantries 0600
+//! …/.volumes/<name>/{volume.yaml,owner,data/}  of a realm, space or stack
+//! …/.secrets/<name>/secret.yaml               0600 in 0700: of those, and of a cell
 //! <run path>/run/                             sockets and pins; not the store's
 //! <run path>/<realm>/realm.yaml               0600: holds registry passwords
 //! …/<space>/{space.yaml,network.conflist}
@@ -20,6 +22,7 @@ mod cache;
 mod codec;
 mod error;
 mod instance;
+mod kept;
 mod lock;
 mod releases;
 mod remove;
@@ -32,7 +35,7 @@ pub use error::{Error, Result};
 pub use lock::{LockGuard, LockMode};
 pub use releases::{ReleaseChange, ReleaseMark};
 
-use crate::model::{CellRef, Name, ObjectRef};
+use crate::model::{CellRef, KeptKind, Name, ObjectRef};
 use crate::sys::beneath;
 
 /// Names that no realm can take, because kukeon has directories of that name
@@ -147,6 +150,9 @@ impl Store {
 
 /// Directory of an object below the root.
 fn rel(at: &ObjectRef) -> String {
+    if let ObjectRef::Kept(at) = at {
+        return format!("{}/{}", kept::dir(&at.scope, at.kind), at.name);
+    }
     let names: Vec<&str> = at.names().into_iter().map(Name::as_str).collect();
     names.join("/")
 }
@@ -158,6 +164,10 @@ fn document(at: &ObjectRef) -> &'static str {
         ObjectRef::Space(_) => "space.yaml",
         ObjectRef::Stack(_) => "stack.yaml",
         ObjectRef::Cell(_) => "cell.yaml",
+        ObjectRef::Kept(at) => match at.kind {
+            KeptKind::Volume => "volume.yaml",
+            KeptKind::Secret => "secret.yaml",
+        },
     }
 }
 
@@ -166,7 +176,8 @@ fn own_files(at: &ObjectRef) -> &'static [&'static str] {
     match at {
         ObjectRef::Space(_) => &["network.conflist"],
         ObjectRef::Cell(_) => &["hosts", "hostname", "resolv.conf"],
-        ObjectRef::Realm(_) | ObjectRef::Stack(_) => &[],
+        ObjectRef::Kept(at) if at.kind == KeptKind::Volume => &["owner"],
+        ObjectRef::Realm(_) | ObjectRef::Stack(_) | ObjectRef::Kept(_) => &[],
     }
 }
 

@@ -3,10 +3,8 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use rustix::io::Errno;
-
 use super::{Error, Result, Store, document, own_files, rel};
-use crate::model::{Name, ObjectRef};
+use crate::model::{Name, ObjectRef, RealmRef};
 use crate::sys::beneath::{Entry, is_temp, join};
 
 impl Store {
@@ -24,8 +22,11 @@ impl Store {
                 children: children.iter().map(Name::to_string).collect(),
             });
         }
+        if let ObjectRef::Kept(at) = at {
+            return self.remove_kept(at);
+        }
         let mut foreign = Vec::new();
-        self.remove_object(at, &mut foreign)?;
+        self.remove_object(at, true, &mut foreign)?;
         for path in foreign {
             tracing::warn!(path = %path.display(), "left in place: not a file of kukeon");
         }
@@ -43,13 +44,23 @@ impl Store {
             for space in self.spaces(&realm)? {
                 for stack in self.stacks(&space)? {
                     for cell in self.cells(&stack)? {
-                        self.remove_object(&cell.into(), &mut foreign)?;
+                        self.remove_object(&cell.into(), false, &mut foreign)?;
                     }
-                    self.remove_object(&stack.into(), &mut foreign)?;
+                    self.remove_object(&stack.into(), false, &mut foreign)?;
                 }
-                self.remove_object(&space.into(), &mut foreign)?;
+                self.remove_object(&space.into(), false, &mut foreign)?;
             }
-            self.remove_object(&realm.into(), &mut foreign)?;
+            self.remove_object(&realm.into(), false, &mut foreign)?;
+        }
+        // Volumes that outlived their realm.
+        for entry in root.list("")?.unwrap_or_default() {
+            let realm = entry.name.parse::<Name>().ok();
+            let realm = realm.filter(|n| !super::RESERVED.contains(&n.as_str()));
+            if let (true, Some(realm)) = (entry.is_dir, realm)
+                && self.holds_volumes(&entry.name)?
+            {
+                self.remove_object(&RealmRef { realm }.into(), false, &mut foreign)?;
+            }
         }
         // Whole trees of ours; the standard library follows no links in them.
         for tree in [
@@ -58,13 +69,7 @@ impl Store {
             super::WEB,
             ".clusters",
         ] {
-            match std::fs::remove_dir_all(root.join(tree)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    let errno = e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
-                    return Err(Error::io(root.join(tree), "remove", errno));
-                }
-                _ => {}
-            }
+            self.remove_tree(tree)?;
         }
         self.clear(".locks", |_| true, &mut foreign)?;
         root.rmdir(".locks")?;
@@ -92,7 +97,13 @@ impl Store {
         Ok(foreign)
     }
 
-    fn remove_object(&self, at: &ObjectRef, foreign: &mut Vec<PathBuf>) -> Result<()> {
+    /// With `retain` volumes that say so stay, with the directories above them.
+    fn remove_object(
+        &self,
+        at: &ObjectRef,
+        retain: bool,
+        foreign: &mut Vec<PathBuf>,
+    ) -> Result<()> {
         let root = &self.inner.root;
         let dir = rel(at);
         let Some(fd) = root.dir(&dir)? else {
@@ -103,6 +114,7 @@ impl Store {
             self.clear(&containers, |e| is_container_file(&e.name), foreign)?;
             root.rmdir(&containers)?;
         }
+        self.remove_all_kept(at, retain)?;
         let own = |e: &Entry| own_files(at).contains(&e.name.as_str()) || is_temp(&e.name);
         // Foreign files are counted once, below.
         self.clear(&dir, own, &mut Vec::new())?;
@@ -112,7 +124,7 @@ impl Store {
             if let (true, Some(child)) = (entry.is_dir, child)
                 && !self.exists(&child)?
             {
-                self.remove_object(&child, foreign)?;
+                self.remove_object(&child, retain, foreign)?;
             }
         }
         root.sync(fd.as_fd(), &dir)?;
@@ -123,12 +135,30 @@ impl Store {
         if !root.rmdir(&dir)? {
             for entry in root.list(&dir)?.unwrap_or_default() {
                 let path = root.join(&join(&dir, &entry.name));
+                if retain && entry.is_dir && self.holds_volumes(&join(&dir, &entry.name))? {
+                    continue;
+                }
                 if !foreign.iter().any(|f| f.starts_with(&path)) {
                     foreign.push(path);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether a directory is one of volumes, or has one somewhere below.
+    fn holds_volumes(&self, dir: &str) -> Result<bool> {
+        if dir.ends_with("/.volumes") {
+            return Ok(true);
+        }
+        for entry in self.inner.root.list(dir)?.unwrap_or_default() {
+            let path = join(dir, &entry.name);
+            let scope = entry.name == ".volumes" || entry.name.parse::<Name>().is_ok();
+            if entry.is_dir && scope && self.holds_volumes(&path)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Removes the files of a directory that are ours; notes the others.
@@ -168,7 +198,7 @@ fn below(at: &ObjectRef, name: Name) -> Option<ObjectRef> {
         ObjectRef::Realm(r) => Some(r.space(name).into()),
         ObjectRef::Space(r) => Some(r.stack(name).into()),
         ObjectRef::Stack(r) => Some(r.cell(name).into()),
-        ObjectRef::Cell(_) => None,
+        ObjectRef::Cell(_) | ObjectRef::Kept(_) => None,
     }
 }
 

@@ -7,10 +7,19 @@ use std::sync::Arc;
 use super::cache::{self, Version};
 use super::{Error, Result, Store, check_name, codec, document, rel};
 use crate::model::{
-    Cell, CellRef, CellStatus, Name, ObjectRef, Realm, RealmRef, ScopeStatus, Space, SpaceRef,
-    Stack, StackRef,
+    Cell, CellRef, CellStatus, KeptKind, KeptRef, Name, ObjectRef, Realm, RealmRef, ScopeStatus,
+    Secret, Space, SpaceRef, Stack, StackRef, Volume,
 };
 use crate::sys::beneath::{self, Sync};
+
+/// What must be there before an object is stored. A cell needs its secrets to
+/// start, so they may come before it.
+fn home(at: &ObjectRef) -> Option<ObjectRef> {
+    match (at, at.parent()) {
+        (ObjectRef::Kept(_), Some(cell @ ObjectRef::Cell(_))) => cell.parent(),
+        (_, parent) => parent,
+    }
+}
 
 const FILE_MODE: u32 = 0o640;
 /// realm.yaml holds registry passwords.
@@ -45,6 +54,8 @@ document!(Realm, SECRET_MODE, encode_realm, decode_realm);
 document!(Space, FILE_MODE, encode_space, decode_space);
 document!(Stack, FILE_MODE, encode_stack, decode_stack);
 document!(Cell, FILE_MODE, encode_cell, decode_cell);
+document!(Volume, FILE_MODE, encode_volume, decode_volume);
+document!(Secret, SECRET_MODE, encode_secret, decode_secret);
 
 /// Listing. What has no valid name, or lacks its document, is no object and is
 /// left out; an object whose document is damaged is listed, and reading it
@@ -85,7 +96,7 @@ impl Store {
             ObjectRef::Realm(_) => "space.yaml",
             ObjectRef::Space(_) => "stack.yaml",
             ObjectRef::Stack(_) => "cell.yaml",
-            ObjectRef::Cell(_) => return Ok(BTreeSet::new()),
+            ObjectRef::Cell(_) | ObjectRef::Kept(_) => return Ok(BTreeSet::new()),
         };
         Ok(self.names(&rel(at), file)?.into_iter().collect())
     }
@@ -121,13 +132,24 @@ impl Store {
                 ObjectRef::Space(r) => self.space(r).map(|_| ()),
                 ObjectRef::Stack(r) => self.stack(r).map(|_| ()),
                 ObjectRef::Cell(r) => self.cell(r).map(|_| ()),
+                // Listed below with its scope.
+                ObjectRef::Kept(_) => Ok(()),
             };
             found.extend(read.err());
+            for kind in KeptKind::ALL {
+                for kept in self.kept(&at, kind)? {
+                    let read = match kind {
+                        KeptKind::Volume => self.volume(&kept).map(|_| ()),
+                        KeptKind::Secret => self.secret(&kept).map(|_| ()),
+                    };
+                    found.extend(read.err());
+                }
+            }
         }
         Ok(found)
     }
 
-    fn names(&self, dir: &str, file: &str) -> Result<Vec<Name>> {
+    pub(super) fn names(&self, dir: &str, file: &str) -> Result<Vec<Name>> {
         let mut found = Vec::new();
         for entry in self.inner.root.list(dir)?.unwrap_or_default() {
             let Ok(name) = entry.name.parse::<Name>() else {
@@ -169,6 +191,16 @@ impl Store {
 
     /// A cell.
     pub fn cell(&self, at: &CellRef) -> Result<Option<Cell>> {
+        self.read(&at.clone().into())
+    }
+
+    /// A volume.
+    pub fn volume(&self, at: &KeptRef) -> Result<Option<Volume>> {
+        self.read(&at.clone().into())
+    }
+
+    /// A secret, with its value.
+    pub fn secret(&self, at: &KeptRef) -> Result<Option<Secret>> {
         self.read(&at.clone().into())
     }
 
@@ -223,6 +255,18 @@ impl Store {
         self.write(stack, Sync::Full).map(|_| ())
     }
 
+    /// Saves a volume, atomically and durably, and makes its data directory.
+    pub fn put_volume(&self, volume: &Volume) -> Result<()> {
+        self.write(volume, Sync::Full)?;
+        self.make_data(&volume.at)
+    }
+
+    /// Saves a secret, atomically and durably, where root alone can look.
+    pub fn put_secret(&self, secret: &Secret) -> Result<()> {
+        self.make_private(&secret.at)?;
+        self.write(secret, Sync::Full).map(|_| ())
+    }
+
     /// Saves a cell, atomically and durably, then its `containers/*.yaml`.
     pub fn put_cell(&self, cell: &Cell) -> Result<()> {
         self.write(cell, Sync::Full)?;
@@ -237,7 +281,7 @@ impl Store {
             ObjectRef::Realm(r) => self.update(self.realm(r)?, |o| o.status = status.clone()),
             ObjectRef::Space(r) => self.update(self.space(r)?, |o| o.status = status.clone()),
             ObjectRef::Stack(r) => self.update(self.stack(r)?, |o| o.status = status.clone()),
-            ObjectRef::Cell(_) => Ok(false),
+            ObjectRef::Cell(_) | ObjectRef::Kept(_) => Ok(false),
         }
     }
 
@@ -280,7 +324,7 @@ impl Store {
         {
             return Ok(false);
         }
-        if let Some(parent) = at.parent()
+        if let Some(parent) = home(&at)
             && !self.exists(&parent)?
         {
             return Err(Error::ParentMissing {

@@ -32,16 +32,20 @@ mod registry;
 mod releases;
 mod render;
 mod runner;
+mod secrets;
 mod targets;
 mod upkeep;
 mod verbs;
 mod web;
+mod volumes;
 mod world;
 
 fn main() -> std::process::ExitCode {
     let groups = [
         apply::CASES,
         lifecycle::CASES,
+        volumes::CASES,
+        secrets::CASES,
         daemon::CASES,
         upkeep::CASES,
         output::CASES,

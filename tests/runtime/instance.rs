@@ -111,6 +111,7 @@ impl Instance {
             sandbox: SandboxNamespaces::default(),
             cgroup_path: format!("{}/{id}", self.settings.cgroup_root),
             files: Vec::new(),
+            secrets: Vec::new(),
         }
     }
 

@@ -17,11 +17,9 @@ const LATER: &[&str] = &[
     "network",
     "networks",
     "networksAliases",
-    "ports",
     "provenance",
     "repos",
     "runtimeEnv",
-    "secrets",
     "tty",
 ];
 

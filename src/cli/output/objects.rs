@@ -5,7 +5,9 @@ use jiff::Timestamp;
 use super::{Format, Out, releases, table};
 use crate::api::v1::Object;
 use crate::api::v1::object::Object as Any;
-use crate::api::v1beta1::{Cell, Container, Metadata, NetworkStatus, Realm, Space, Stack, Usage};
+use crate::api::v1beta1::{
+    Cell, Container, Metadata, NetworkStatus, Realm, Secret, Space, Stack, Usage, Volume,
+};
 use crate::cli::age;
 use crate::cli::failure::Failure;
 use crate::cli::kind::Kind;
@@ -89,6 +91,9 @@ pub fn header(kind: Kind, wide: bool) -> &'static [&'static str] {
             "NAME", "REALM", "SPACE", "STACK", "CELL", "STATE", "RESTARTS", "AGE", "IMAGE", "EXIT",
             "MEMORY", "CPU",
         ],
+        (Kind::Volume, false) => &["NAME", "REALM", "SPACE", "STACK", "AGE"],
+        (Kind::Volume, true) => &["NAME", "REALM", "SPACE", "STACK", "AGE", "RECLAIM", "PATH"],
+        (Kind::Secret, _) => &["NAME", "REALM", "SPACE", "STACK", "CELL", "AGE"],
         (Kind::Image, false) => &["NAME", "REALM", "SIZE", "AGE"],
         (Kind::Image, true) => &["NAME", "REALM", "SIZE", "AGE", "CREATED", "DIGEST"],
         _ => releases::header(kind, wide),
@@ -103,6 +108,8 @@ pub fn row(object: &Object, wide: bool, now: Timestamp) -> Vec<String> {
         Some(Any::Stack(stack)) => stack_row(stack, now),
         Some(Any::Cell(cell)) => cell_row(cell, now),
         Some(Any::Container(container)) => container_row(container, now),
+        Some(Any::Volume(volume)) => volume_row(volume, now),
+        Some(Any::Secret(secret)) => secret_row(secret, now),
         Some(release) => releases::row(release, now),
         None => Default::default(),
     };
@@ -205,6 +212,48 @@ fn container_row(container: &Container, now: Timestamp) -> Columns {
     (cells, more)
 }
 
+fn volume_row(volume: &Volume, now: Timestamp) -> Columns {
+    let meta = volume.metadata.clone().unwrap_or_default();
+    let spec = volume.spec.clone().unwrap_or_default();
+    let status = volume.status.clone().unwrap_or_default();
+    let reclaim = match spec.reclaim_policy.as_str() {
+        "" => "Delete".to_owned(),
+        word => word.to_owned(),
+    };
+    let age = age::since(&meta.created_at, now);
+    let cells = vec![
+        meta.name,
+        meta.realm,
+        unset(meta.space),
+        unset(meta.stack),
+        age,
+    ];
+    (cells, vec![reclaim, status.path])
+}
+
+fn secret_row(secret: &Secret, now: Timestamp) -> Columns {
+    let meta = secret.metadata.clone().unwrap_or_default();
+    let age = age::since(&meta.created_at, now);
+    let place = [
+        meta.realm,
+        unset(meta.space),
+        unset(meta.stack),
+        unset(meta.cell),
+    ];
+    let mut cells = vec![meta.name];
+    cells.extend(place);
+    cells.push(age);
+    (cells, Vec::new())
+}
+
+fn unset(text: String) -> String {
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text
+    }
+}
+
 /// Memory, with the limit if there is one, and processor time; `-` for what is
 /// not known.
 fn usage(usage: Option<&Usage>) -> [String; 2] {
@@ -225,8 +274,13 @@ fn usage(usage: Option<&Usage>) -> [String; 2] {
 /// Name of an object of any kind.
 pub fn name(object: &Object) -> &str {
     let release = || Some(releases::metadata(object.object.as_ref()?)?.name.as_str());
+    let kept = || match object.object.as_ref()? {
+        Any::Volume(o) => Some(o.metadata.as_ref()?.name.as_str()),
+        Any::Secret(o) => Some(o.metadata.as_ref()?.name.as_str()),
+        _ => None,
+    };
     let runtime = metadata(object).map(|meta| meta.name.as_str());
-    runtime.or_else(release).unwrap_or_default()
+    runtime.or_else(kept).or_else(release).unwrap_or_default()
 }
 
 /// Metadata of an object of the runtime.
@@ -326,6 +380,8 @@ mod tests {
             (Kind::Stack, Any::Stack(Stack::default())),
             (Kind::Cell, Any::Cell(Cell::default())),
             (Kind::Container, Any::Container(Container::default())),
+            (Kind::Volume, Any::Volume(Volume::default())),
+            (Kind::Secret, Any::Secret(Secret::default())),
         ];
         for (kind, any) in objects {
             let object = Object { object: Some(any) };

@@ -102,7 +102,7 @@ pub(super) fn metadata(object: &Any) -> Option<&Metadata> {
         Any::Preparation(o) => o.metadata.as_ref(),
         Any::Serving(o) => o.metadata.as_ref(),
         Any::Menu(o) => o.metadata.as_ref(),
-        Any::Realm(_) | Any::Space(_) | Any::Stack(_) | Any::Cell(_) | Any::Container(_) => None,
+        _ => None,
     }
 }
 
@@ -117,9 +117,8 @@ pub(super) fn row(object: &Any, now: Timestamp) -> Columns {
         Any::Pantry(pantry) => pantry_row(pantry, age),
         Any::RecipeTemplate(template) => template_row(template, age),
         Any::Kitchen(Kitchen { .. }) => (vec![age], Vec::new()),
-        Any::Realm(_) | Any::Space(_) | Any::Stack(_) | Any::Cell(_) | Any::Container(_) => {
-            Default::default()
-        }
+        // Of the runtime.
+        _ => Default::default(),
     };
     cells.insert(0, meta.name);
     let mut wide = vec![meta.namespace];

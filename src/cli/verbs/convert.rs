@@ -106,9 +106,16 @@ impl Convert {
             }
             Some(Origin::Compose) => self.compose(&inputs, &scope),
         };
-        let Converted { text, losses } = converted.map_err(|error| self.with_remedy(error))?;
+        let Converted {
+            text,
+            losses,
+            notes,
+        } = converted.map_err(|error| self.with_remedy(error))?;
         for loss in &losses {
             eprintln!("Left out: {}", loss.line());
+        }
+        for note in &notes {
+            eprintln!("Note: {note}");
         }
         match &self.output {
             None => context.out.bytes(text.as_bytes())?,

@@ -45,7 +45,7 @@ pub struct Delete {
         conflicts_with = "realm"
     )]
     namespace: Option<String>,
-    /// Cell of a container
+    /// Cell of a container or secret
     #[arg(long, value_name = "NAME", help_heading = "Scope")]
     cell: Option<String>,
     /// Delete the objects of these documents; file, directory, or - for standard input
@@ -102,7 +102,10 @@ impl Delete {
         let targets = match &self.selector {
             Some(selector) => select(&kukeon, &scope, selector).await?,
             None => {
-                let mut place = scope.single();
+                let mut place = match kind.is_kept() {
+                    true => scope.kept(),
+                    false => scope.single(),
+                };
                 place.cell = self.cell.clone().unwrap_or_default();
                 let named = |name: &String| (name.clone(), place.clone());
                 self.names.iter().map(named).collect()

@@ -16,7 +16,8 @@ use crate::cli::scope::ScopeFlags;
 #[derive(Debug, Args)]
 #[command(
     arg_required_else_help = true,
-    after_help = "Kinds: realm (r), space (sp), stack (st), cell (ce), container (co), image (img),
+    after_help = "Kinds: realm (r), space (sp), stack (st), cell (ce), container (co), volume (vol),
+secret (sec), image (img),
 recipe (rc), preparation (prep), serving (sv), menu, pantry, template, kitchen, and their plurals.
 
 Examples:
@@ -45,7 +46,7 @@ pub struct Get {
         conflicts_with = "realm"
     )]
     namespace: Option<String>,
-    /// Cell of a container
+    /// Cell of a container or secret
     #[arg(long, value_name = "NAME", help_heading = "Scope")]
     cell: Option<String>,
     /// Everywhere, whatever scope the environment sets
@@ -150,7 +151,10 @@ impl Get {
             objects::list(&context.out, self.output, self.kind, &found, headers)?;
             return Ok(0);
         }
-        let mut scope = self.scope.single();
+        let mut scope = match self.kind.is_kept() {
+            true => self.scope.kept(),
+            false => self.scope.single(),
+        };
         scope.cell = self.cell.clone().unwrap_or_default();
         let request = v1::GetRequest {
             scope: Some(scope),

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod argocd;
 pub mod completion;
 pub mod convert;
+pub mod create;
 pub mod daemon;
 pub mod delete;
 pub mod describe;

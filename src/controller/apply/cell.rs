@@ -10,8 +10,36 @@ impl Controller {
         planned: &[ObjectRef],
         emit: &Emitter,
     ) -> Result<Applied> {
-        let at: ObjectRef = wanted.at.clone().into();
         self.check_limits(&wanted)?;
+        if mode.dry_run {
+            let mut planned = planned.to_vec();
+            planned.extend(
+                self.volumes_to_make(&wanted)?
+                    .into_iter()
+                    .map(ObjectRef::from),
+            );
+            self.check_sources(&wanted, &planned)?;
+            return self.apply_cell_alone(wanted, mode, &planned, emit).await;
+        }
+        let volumes = self.ensure_volumes(&wanted, mode).await?;
+        let done = match self.check_sources(&wanted, &[]) {
+            Ok(()) => self.apply_cell_alone(wanted, mode, planned, emit).await,
+            Err(error) => Err(error),
+        };
+        if done.is_err() {
+            self.take_volumes_back(&volumes).await;
+        }
+        done
+    }
+
+    async fn apply_cell_alone(
+        &self,
+        wanted: Cell,
+        mode: Mode,
+        planned: &[ObjectRef],
+        emit: &Emitter,
+    ) -> Result<Applied> {
+        let at: ObjectRef = wanted.at.clone().into();
         let new = !self.store.exists(&at)? || self.goes(&at)?;
         if mode.dry_run && new && planned.contains(&wanted.at.stack().into()) {
             let plan = self.plan_new_cell(wanted);
@@ -52,7 +80,23 @@ impl Controller {
         if mode.dry_run && planned.contains(&at) {
             return Ok(Applied::new("created", Vec::new(), Vec::new()));
         }
-        self.get_cell(&wanted.at)?;
+        let alone = Cell {
+            spec: crate::model::CellSpec {
+                containers: vec![wanted.spec.clone()],
+                ..Default::default()
+            },
+            ..self.get_cell(&wanted.at)?
+        };
+        let mut known = planned.to_vec();
+        known.extend(
+            self.volumes_to_make(&alone)?
+                .into_iter()
+                .map(ObjectRef::from),
+        );
+        self.check_sources(&alone, &known)?;
+        if !mode.dry_run {
+            self.ensure_volumes(&alone, mode).await?;
+        }
         let _lock = self.store.lock(&at, LockMode::Exclusive, LOCK_WAIT).await?;
         self.refuse_if_parent_goes(&at)?;
         let current = self.get_cell(&wanted.at)?;

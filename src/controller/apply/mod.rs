@@ -5,6 +5,7 @@
 
 mod cell;
 mod going;
+mod kept;
 mod scope;
 pub(super) mod undo;
 
@@ -24,8 +25,8 @@ use crate::api::v1::{self, object};
 use crate::api::{Code, Error, Result};
 use crate::apply::{self, Action, Change};
 use crate::model::{
-    AnyObject, Cell, CellContainer, CellState, CellStatus, Meta, Name, ObjectRef, ObservedCell,
-    ObservedScope, Realm, RestartPolicy, RunState, Space, Stack, label,
+    AnyObject, Cell, CellContainer, CellState, CellStatus, KeptKind, Meta, Name, ObjectRef,
+    ObservedCell, ObservedScope, Realm, RestartPolicy, RunState, Space, Stack, Volume, label,
 };
 use crate::scheme::{self, Secrets};
 use crate::store::LockMode;
@@ -265,6 +266,14 @@ impl Controller {
             AnyObject::Container(container) => {
                 self.apply_container(*container, mode, planned, emit).await
             }
+            AnyObject::Volume(ref volume) => {
+                let at = volume.at.clone();
+                self.apply_kept(object, &at, mode).await
+            }
+            AnyObject::Secret(ref secret) => {
+                let at = secret.at.clone();
+                self.apply_kept(object, &at, mode).await
+            }
             scope => self.apply_scope(scope, mode, planned, &emit.watch).await,
         }
     }
@@ -291,7 +300,11 @@ impl Controller {
         emit: &Emitter,
     ) -> Result<()> {
         let mut missing = Vec::new();
-        let mut parent = at.parent();
+        let mut parent = match at.parent() {
+            // A cell's secrets may come before it.
+            Some(cell @ ObjectRef::Cell(_)) => cell.parent(),
+            parent => parent,
+        };
         while let Some(at) = parent {
             if (self.store.exists(&at)? && !self.goes(&at)?) || planned.contains(&at) {
                 break;
@@ -326,7 +339,7 @@ impl Controller {
             let Some(mut object) = self.stored(at)? else {
                 return Ok(Outcome::default());
             };
-            if !self.store.children(at)?.is_empty() {
+            if !self.store.children(at)?.is_empty() || !self.all_kept(at)?.is_empty() {
                 return Ok(Outcome::default());
             }
             meta_mut(&mut object).deletion = Some(jiff::Timestamp::now());
@@ -362,6 +375,13 @@ impl Controller {
             ObjectRef::Space(at) => self.store.space(at)?.map(AnyObject::Space),
             ObjectRef::Stack(at) => self.store.stack(at)?.map(AnyObject::Stack),
             ObjectRef::Cell(at) => self.store.cell(at)?.map(AnyObject::Cell),
+            ObjectRef::Kept(at) => match at.kind {
+                KeptKind::Secret => self.store.secret(at)?.map(AnyObject::Secret),
+                KeptKind::Volume => self.store.volume(at)?.map(|volume| {
+                    let path = self.store.data_path(at).display().to_string();
+                    AnyObject::Volume(Volume { path, ..volume })
+                }),
+            },
         })
     }
 
@@ -372,6 +392,8 @@ impl Controller {
             AnyObject::Space(o) => self.store.put_space(o)?,
             AnyObject::Stack(o) => self.store.put_stack(o)?,
             AnyObject::Cell(o) => self.store.put_cell(o)?,
+            AnyObject::Volume(o) => self.store.put_volume(o)?,
+            AnyObject::Secret(o) => self.store.put_secret(o)?,
             // Part of its cell.
             AnyObject::Container(_) => {}
         }
@@ -391,6 +413,10 @@ pub(super) fn to_external(object: &AnyObject) -> Option<v1::Object> {
         AnyObject::Space(o) => object::Object::Space(scheme::space_to_external(o)),
         AnyObject::Stack(o) => object::Object::Stack(scheme::stack_to_external(o)),
         AnyObject::Cell(o) => object::Object::Cell(scheme::cell_to_external(o)),
+        AnyObject::Volume(o) => object::Object::Volume(scheme::volume_to_external(o)),
+        AnyObject::Secret(o) => {
+            object::Object::Secret(scheme::secret_to_external(o, Secrets::Hide))
+        }
         AnyObject::Container(_) => return None,
     };
     Some(v1::Object {
@@ -398,8 +424,9 @@ pub(super) fn to_external(object: &AnyObject) -> Option<v1::Object> {
     })
 }
 
+/// Also itself.
 fn is_above(above: &ObjectRef, at: &ObjectRef) -> bool {
-    at.names().starts_with(&above.names())
+    above == at || above.is_above(at)
 }
 
 fn texts(changes: &[Change]) -> Vec<String> {
@@ -437,6 +464,8 @@ fn refuse_immutable(at: &ObjectRef, changes: &[Change]) -> Result<()> {
 
 fn empty_scope(at: &ObjectRef) -> AnyObject {
     match at {
+        // Of a scope that nothing lives in.
+        ObjectRef::Kept(at) => empty_scope(&at.scope),
         ObjectRef::Realm(at) => AnyObject::Realm(Realm {
             at: at.clone(),
             meta: Meta::default(),
@@ -470,6 +499,8 @@ pub(super) fn meta_mut(object: &mut AnyObject) -> &mut Meta {
         AnyObject::Stack(o) => &mut o.meta,
         AnyObject::Cell(o) => &mut o.meta,
         AnyObject::Container(o) => &mut o.meta,
+        AnyObject::Volume(o) => &mut o.meta,
+        AnyObject::Secret(o) => &mut o.meta,
     }
 }
 

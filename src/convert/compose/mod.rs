@@ -19,7 +19,7 @@ use super::{Converted, Result, Source};
 use crate::api;
 use crate::api::yaml::Position;
 use crate::api::yaml::located::{Kind, Stream, Value};
-use crate::model::Name;
+use crate::model::{AnyObject, KeptKind, Meta, Name, ObjectRef, RealmRef, Reclaim, Volume};
 
 pub use words::env_file;
 
@@ -45,6 +45,8 @@ struct Reader<'a> {
     read: &'a dyn Fn(&str) -> api::Result<String>,
     /// Host directories of volumes that are binds.
     devices: BTreeMap<String, String>,
+    /// Our names of volumes that are kept.
+    volumes: BTreeMap<String, String>,
     configs: BTreeMap<String, Option<String>>,
     secrets: BTreeMap<String, Option<String>>,
     /// Networks in use, with the first place of each.
@@ -82,6 +84,7 @@ pub fn from_compose(project: &Project<'_>, scope: &Scope, partial: bool) -> Resu
     Ok(Converted {
         text: ours::text(&objects)?,
         losses: losses.collect(),
+        notes: Vec::new(),
     })
 }
 
@@ -123,6 +126,7 @@ fn read(
         variables: project.variables,
         read: project.read,
         devices: BTreeMap::new(),
+        volumes: BTreeMap::new(),
         configs: BTreeMap::new(),
         secrets: BTreeMap::new(),
         used: BTreeMap::new(),
@@ -256,7 +260,7 @@ impl Reader<'_> {
         format!("/{}", parts.join("/"))
     }
 
-    /// Volumes that are nothing but a directory of the host.
+    /// Volumes that are a directory of the host, and those that are kept.
     fn named_volumes(&mut self, value: &Value, notes: &mut Notes) {
         for entry in Fields::of(notes, value, "volumes").rest() {
             let option = |key: &str| {
@@ -268,8 +272,44 @@ impl Reader<'_> {
             if let (true, Some(device)) = (is_bind, option("device")) {
                 let path = self.host_path(device);
                 self.devices.insert(entry.key.clone(), path);
+                continue;
             }
-            // The others are told where they are mounted.
+            let path = join("volumes", &entry.key);
+            let mut fields = Fields::of(notes, &entry.value, &path);
+            let driver = fields.text(notes, "driver");
+            if !matches!(driver.as_str(), "" | "local") {
+                let message = format!("the driver {driver:?} has no equivalent");
+                notes.lost(fields.sub("driver"), entry.at, message, "remove it");
+            }
+            if fields.bool(notes, "external") == Some(true) {
+                let message = "a volume that is there already is not taken over";
+                let remedy = "copy its content into the new one";
+                notes.lost(fields.sub("external"), entry.at, message, remedy);
+            }
+            fields.skip_extensions();
+            let options = [("driver_opts", "mount it on the host, and that directory")];
+            fields.finish(notes, &["name", "labels"], &options);
+            let plain = |c: char| match c.is_ascii_alphanumeric() {
+                true => c.to_ascii_lowercase(),
+                false => '-',
+            };
+            let name: String = entry.key.chars().map(plain).collect();
+            let Ok(name) = name.trim_matches('-').parse::<Name>() else {
+                let message = format!("{:?} cannot be the name of a Volume", entry.key);
+                notes.error(path, entry.at, "BadName", message);
+                continue;
+            };
+            self.volumes.insert(entry.key.clone(), name.to_string());
+            let realm = RealmRef {
+                realm: self.realm.clone(),
+            };
+            let stack = realm.space(self.space.clone()).stack(self.stack.clone());
+            self.draft.kept.push(AnyObject::Volume(Volume {
+                at: ObjectRef::from(stack).keeps(KeptKind::Volume, name),
+                meta: Meta::default(),
+                reclaim: Reclaim::Delete,
+                path: String::new(),
+            }));
         }
     }
 

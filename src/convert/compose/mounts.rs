@@ -83,11 +83,11 @@ fn bind(
     notes: &mut Notes,
 ) {
     let is_path = source.starts_with(['/', '.', '~']);
-    let source = match is_path {
+    let host = match is_path {
         true => Some(reader.host_path(source)),
         false => reader.devices.get(source).cloned(),
     };
-    match source {
+    match host {
         Some(source) => spec.volumes.push(VolumeMount {
             kind: "bind".to_owned(),
             source,
@@ -95,12 +95,14 @@ fn bind(
             read_only,
             ..Default::default()
         }),
-        None => notes.lost(
-            path,
-            at,
-            "volumes of the engine have no equivalent yet",
-            NAMED,
-        ),
+        None if reader.volumes.contains_key(source) => spec.volumes.push(VolumeMount {
+            kind: "volume".to_owned(),
+            source: reader.volumes[source].clone(),
+            target: target.to_owned(),
+            read_only,
+            ..Default::default()
+        }),
+        None => notes.lost(path, at, "volumes without a name have no equivalent", NAMED),
     }
 }
 

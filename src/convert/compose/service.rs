@@ -170,6 +170,17 @@ pub(super) fn read(reader: &mut Reader<'_>, entry: &Entry, notes: &mut Notes) {
         !reserved
     });
     let mut annotations = pairs(&mut fields, "annotations", notes);
+    for port in &offered {
+        let text = match port.protocol.as_str() {
+            "tcp" => port.port.to_string(),
+            protocol => format!("{}/{protocol}", port.port),
+        };
+        if !spec.ports.contains(&text) {
+            spec.ports.push(text);
+        }
+    }
+    // A cell says where it listens; where the outside reaches it is for a cluster.
+    offered.retain(|port| port.published.is_some());
     let text = ports_text(&offered);
     if !text.is_empty() {
         annotations.insert(PORTS.to_owned(), text);

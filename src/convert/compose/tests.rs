@@ -198,6 +198,7 @@ x-more: {any: thing}");
         .iter()
         .map(|m| match &m.kind {
             crate::model::MountKind::Bind(source) => (source.as_str(), m.read_only),
+            crate::model::MountKind::Volume { source, .. } => (source.name.as_str(), m.read_only),
             crate::model::MountKind::Tmpfs { .. } => ("tmpfs", m.read_only),
         })
         .collect();

@@ -6,8 +6,12 @@ use serde_json::{Map, Value, json};
 
 use super::super::loss::lost;
 use super::super::quantity::{bytes_text, shares_to_milli};
+use super::kept::{FILE_MODE, Named, VALUE};
 use crate::api::Problem;
-use crate::model::{ContainerSpec, Mount, MountKind, PullPolicy, Seccomp, Tmpfs};
+use crate::model::{
+    ContainerPort, ContainerSpec, KeptKind, Mount, MountKind, PullPolicy, Seccomp, SecretTarget,
+    Tmpfs,
+};
 
 /// Options of a memory file system that change nothing for the programs in it.
 const IMPLIED: &[&str] = &["nosuid", "nodev", "rw"];
@@ -21,6 +25,7 @@ pub(super) fn write(
     spec: &ContainerSpec,
     path: &str,
     index: usize,
+    named: &mut Named<'_>,
     losses: &mut Vec<Problem>,
 ) -> (Value, Vec<Value>) {
     let ContainerSpec {
@@ -48,6 +53,8 @@ pub(super) fn write(
         tmpfs,
         resources,
         mounts,
+        secrets,
+        ports,
     } = spec;
     let mut lose = |field: &str, message: &str, remedy: &str| {
         losses.push(lost(format!("{path}.{field}"), message, remedy));
@@ -98,9 +105,22 @@ pub(super) fn write(
     if let Some(directory) = working_dir {
         out.insert("workingDir".into(), directory.as_str().into());
     }
-    let env = environment(env, path, losses);
+    let mut env = environment(env, path, losses);
+    for secret in secrets.iter().filter(|s| s.target == SecretTarget::Env) {
+        let place = format!("env-{id}-{}", secret.name);
+        let object = named.object(&place, KeptKind::Secret, &secret.source);
+        let from = json!({"secretKeyRef": {"name": object, "key": VALUE}});
+        env.push(json!({"name": secret.name, "valueFrom": from}));
+    }
     if !env.is_empty() {
         out.insert("env".into(), env.into());
+    }
+    if !ports.is_empty() {
+        let port = |port: &ContainerPort| {
+            let protocol = port.protocol.as_str().to_ascii_uppercase();
+            json!({"containerPort": port.port, "protocol": protocol})
+        };
+        out.insert("ports".into(), ports.iter().map(port).collect());
     }
     out.insert(
         "securityContext".into(),
@@ -131,6 +151,7 @@ pub(super) fn write(
             &name,
             mount,
             &format!("{path}.volumes[{n}]"),
+            named,
             losses,
         ));
         let mut place = json!({"name": name, "mountPath": mount.target});
@@ -139,6 +160,7 @@ pub(super) fn write(
         }
         inside.push(place);
     }
+    let files = files(spec, path, index, named, losses);
     if !inside.is_empty() {
         for (n, place) in inside.iter().enumerate() {
             // validateVolumeMounts refuses ':' in mountPath.
@@ -150,9 +172,61 @@ pub(super) fn write(
                 losses.push(lost(field, "contains a \":\"", "use another path"));
             }
         }
+    }
+    for (place, volume) in files {
+        inside.push(place);
+        volumes.push(volume);
+    }
+    if !inside.is_empty() {
         out.insert("volumeMounts".into(), inside.into());
     }
     (out.into(), volumes)
+}
+
+/// The files of a container's secrets: where each is mounted, and its volume.
+fn files(
+    spec: &ContainerSpec,
+    path: &str,
+    index: usize,
+    named: &mut Named<'_>,
+    losses: &mut Vec<Problem>,
+) -> Vec<(Value, Value)> {
+    let mut out = Vec::new();
+    for (n, secret) in spec.secrets.iter().enumerate() {
+        let SecretTarget::File {
+            path: target,
+            uid,
+            gid,
+            mode,
+        } = &secret.target
+        else {
+            continue;
+        };
+        for (field, id) in [("uid", uid), ("gid", gid)] {
+            if id.is_some() {
+                losses.push(lost(
+                    format!("{path}.secrets[{n}].{field}"),
+                    "the files of a Secret belong to root",
+                    "remove it, and set mode",
+                ));
+            }
+        }
+        if target.contains(':') {
+            losses.push(lost(
+                format!("{path}.secrets[{n}].mountPath"),
+                "contains a \":\"",
+                "use another path",
+            ));
+        }
+        let name = format!("secret-{index}-{}", out.len());
+        let object = named.object(&name, KeptKind::Secret, &secret.source);
+        let mode = mode.unwrap_or(FILE_MODE);
+        let item = json!({"key": VALUE, "path": VALUE, "mode": mode});
+        let volume = json!({"name": name, "secret": {"secretName": object, "items": [item]}});
+        let place = json!({"name": name, "mountPath": target, "subPath": VALUE, "readOnly": true});
+        out.push((place, volume));
+    }
+    out
 }
 
 /// Kubernetes expands `$(NAME)` in commands and values and reads `$$` as `$`.
@@ -299,9 +373,20 @@ fn tmpfs_options(tmpfs: &Tmpfs, path: &str, losses: &mut Vec<Problem>) {
     }
 }
 
-fn volume(name: &str, mount: &Mount, path: &str, losses: &mut Vec<Problem>) -> Value {
+fn volume(
+    name: &str,
+    mount: &Mount,
+    path: &str,
+    named: &mut Named<'_>,
+    losses: &mut Vec<Problem>,
+) -> Value {
     match &mount.kind {
         MountKind::Bind(source) => json!({"name": name, "hostPath": {"path": source}}),
+        // A cluster makes no claim by itself, so `ensure` is for whoever applies it.
+        MountKind::Volume { source, ensure: _ } => {
+            let claim = named.object(name, KeptKind::Volume, source);
+            json!({"name": name, "persistentVolumeClaim": {"claimName": claim}})
+        }
         MountKind::Tmpfs { size_bytes, mode } => {
             if *mode != 0 {
                 losses.push(lost(

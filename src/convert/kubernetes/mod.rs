@@ -1,6 +1,7 @@
 //! Kubernetes objects: written from our documents, and read back into them.
 
 mod container;
+mod kept;
 mod names;
 mod network;
 mod pod;
@@ -38,7 +39,7 @@ pub const CONTRACT: u32 = 1;
 /// # Errors
 /// [`Error::Lost`] with every field that has no equivalent.
 pub fn to_kubernetes(documents: &[AnyObject], secrets: Secrets) -> Result<Vec<Value>> {
-    let (objects, losses) = write::objects(documents, secrets);
+    let (objects, losses, _) = write::objects(documents, secrets);
     match losses.is_empty() {
         true => Ok(objects),
         false => Err(Error::Lost(losses)),
@@ -69,7 +70,7 @@ pub fn from_sources(sources: &[Source<'_>], partial: bool) -> Result<Converted> 
     }
     let objects = apply::read_all(sources)?.runtime;
     let objects: Vec<AnyObject> = objects.into_iter().map(|(_, o)| o).collect();
-    let (values, losses) = write::objects(&objects, Secrets::Keep);
+    let (values, losses, notes) = write::objects(&objects, Secrets::Keep);
     if !partial && !losses.is_empty() {
         return Err(Error::Lost(losses));
     }
@@ -83,6 +84,7 @@ pub fn from_sources(sources: &[Source<'_>], partial: bool) -> Result<Converted> 
     Ok(Converted {
         text: stream(&values)?,
         losses: placed,
+        notes,
     })
 }
 
@@ -99,11 +101,13 @@ fn alone(object: &Decoded) -> Vec<Problem> {
     match object {
         AnyObject::Container(document) => {
             let mut losses = Vec::new();
-            container::write(&document.spec, "spec", 0, &mut losses);
+            let known = Default::default();
+            let mut named = kept::Named::new(&document.at, &known);
+            container::write(&document.spec, "spec", 0, &mut named, &mut losses);
             losses
         }
         object => {
-            let (_, losses) = write::objects(std::slice::from_ref(object), Secrets::Keep);
+            let (_, losses, _) = write::objects(std::slice::from_ref(object), Secrets::Keep);
             losses.into_iter().map(|l| l.located.problem).collect()
         }
     }

@@ -65,9 +65,7 @@ pub(super) fn space(space: &Space, losses: &mut Vec<Problem>) -> Value {
 pub(super) fn cell(cell: &Cell, losses: &mut Vec<Problem>) -> Vec<Value> {
     let at = &cell.at;
     let path = format!("metadata.annotations.{PORTS}");
-    let Some(text) = cell.meta.annotations.get(PORTS) else {
-        return Vec::new();
-    };
+    let text = cell.meta.annotations.get(PORTS).map_or("", String::as_str);
     let mut ports = match parse_ports(text) {
         Ok(ports) => ports,
         Err(word) => {
@@ -79,6 +77,12 @@ pub(super) fn cell(cell: &Cell, losses: &mut Vec<Problem>) -> Vec<Value> {
             return Vec::new();
         }
     };
+    let listens = cell.spec.containers.iter().flat_map(|c| &c.ports);
+    ports.extend(listens.map(|port| Port {
+        port: port.port,
+        protocol: port.protocol.as_str().to_owned(),
+        published: None,
+    }));
     ports.sort();
     ports.dedup();
     if ports.is_empty() {

@@ -1,12 +1,15 @@
 //! A cell as the workload that keeps its pod: a Deployment when it shall always
 //! run, a Job when it shall come to an end.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::super::loss::lost;
+use super::kept::{Named, SOURCES};
 use super::{PORTS, container, names};
 use crate::api::Problem;
-use crate::model::{Cell, CellSpec, ContainerSpec, RestartPolicy, RunState};
+use crate::model::{Cell, CellSpec, ContainerSpec, KeptRef, RestartPolicy, RunState};
 
 /// Seconds between SIGTERM and SIGKILL of a container that says nothing.
 pub(super) const GRACE: u32 = 10;
@@ -34,7 +37,12 @@ enum Workload {
 }
 
 /// The workload of a cell.
-pub(super) fn write(cell: &Cell, losses: &mut Vec<Problem>) -> Value {
+pub(super) fn write(
+    cell: &Cell,
+    known: &BTreeSet<KeptRef>,
+    losses: &mut Vec<Problem>,
+    notes: &mut Vec<String>,
+) -> Value {
     let Cell {
         at,
         meta,
@@ -52,6 +60,8 @@ pub(super) fn write(cell: &Cell, losses: &mut Vec<Problem>) -> Value {
     let mut labels = names::labels(&meta.labels, losses);
     let mut annotations = names::annotations(&meta.annotations, losses);
     annotations.remove(PORTS);
+    annotations.remove(SOURCES);
+    let mut named = Named::new(at, known);
     if *auto_delete {
         losses.push(lost(
             "spec.autoDelete",
@@ -68,6 +78,13 @@ pub(super) fn write(cell: &Cell, losses: &mut Vec<Problem>) -> Value {
             .entry(key.into())
             .or_insert_with(|| value.into());
     }
+    let pod = pod(cell, &workload, &mut named, losses);
+    annotations.extend(named.annotation().map(|text| (SOURCES.to_owned(), text)));
+    for missing in &named.missing {
+        notes.push(format!(
+            "{at}: needs the {missing}, which is not in the input"
+        ));
+    }
     let mut metadata = json!({
         "name": names::workload(at),
         "namespace": at.realm.as_str(),
@@ -77,8 +94,7 @@ pub(super) fn write(cell: &Cell, losses: &mut Vec<Problem>) -> Value {
         metadata["annotations"] = json!(annotations);
     }
     let stopped = *run_state == RunState::Stopped;
-    let mut template =
-        json!({"metadata": {"labels": labels}, "spec": pod(cell, &workload, losses)});
+    let mut template = json!({"metadata": {"labels": labels}, "spec": pod});
     match workload {
         Workload::Deployment => {
             template["spec"]["restartPolicy"] = "Always".into();
@@ -161,13 +177,18 @@ fn workload(containers: &[ContainerSpec], losses: &mut Vec<Problem>) -> Workload
     job
 }
 
-fn pod(cell: &Cell, workload: &Workload, losses: &mut Vec<Problem>) -> Value {
+fn pod(
+    cell: &Cell,
+    workload: &Workload,
+    named: &mut Named<'_>,
+    losses: &mut Vec<Problem>,
+) -> Value {
     let mut spec = Map::new();
     let beside = matches!(workload, Workload::Job { beside: true, .. });
     let (mut containers, mut init, mut volumes) = (Vec::new(), Vec::new(), Vec::new());
     for (i, container) in cell.spec.containers.iter().enumerate() {
         let path = format!("spec.containers[{i}]");
-        let (mut value, own) = container::write(container, &path, i, losses);
+        let (mut value, own) = container::write(container, &path, i, named, losses);
         volumes.extend(own);
         if beside && container.restart_policy == RestartPolicy::Always {
             value["restartPolicy"] = "Always".into();

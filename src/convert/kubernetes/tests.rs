@@ -2,7 +2,9 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    Namespace, PersistentVolumeClaim, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -13,8 +15,8 @@ use serde_json::Value;
 use super::container::write as write_container;
 use super::*;
 use crate::convert::ours::Scope;
-use crate::model::testing::{cell, realm, space};
-use crate::model::{Cell, CellStatus, Meta, MountKind, RestartPolicy, Seccomp};
+use crate::model::testing::{cell, realm, secret, space, volume};
+use crate::model::{Cell, CellStatus, Meta, MountKind, RestartPolicy, Seccomp, SecretTarget};
 
 /// The API's own types know every field: what they drop does not exist.
 fn strict<T: DeserializeOwned + Serialize>(value: &Value) {
@@ -38,6 +40,7 @@ fn check(value: &Value) {
         "Service" => strict::<Service>(value),
         "Job" => strict::<Job>(value),
         "Deployment" => strict::<Deployment>(value),
+        "PersistentVolumeClaim" => strict::<PersistentVolumeClaim>(value),
         kind => panic!("nothing checks a {kind}"),
     }
     let name = value["metadata"]["name"].as_str().unwrap();
@@ -121,10 +124,21 @@ fn normal(cell: &Cell) -> Cell {
         }
         c.tmpfs.iter_mut().for_each(|t| t.options.clear());
         for mount in &mut c.mounts {
-            if let MountKind::Tmpfs { mode, .. } = &mut mount.kind {
-                *mode = 0;
+            match &mut mount.kind {
+                MountKind::Tmpfs { mode, .. } => *mode = 0,
+                MountKind::Volume { ensure, .. } => *ensure = false,
+                MountKind::Bind(_) => {}
             }
         }
+        for secret in &mut c.secrets {
+            if let SecretTarget::File { uid, gid, mode, .. } = &mut secret.target {
+                (*uid, *gid) = (None, None);
+                *mode = mode.filter(|mode| *mode != 0o444);
+                // A name for people only.
+                secret.name = secret.source.name.to_string();
+            }
+        }
+        c.secrets.sort_by_key(|s| s.target != SecretTarget::Env);
         let mut seen = std::collections::BTreeSet::new();
         c.env.retain(|pair| {
             let name = pair.split('=').next().unwrap().to_owned();
@@ -176,6 +190,18 @@ fn convertible(mut cell: Cell) -> Cell {
     }
     if cell.at.realm.as_str().starts_with("kube-") {
         cell.at.realm = "r".parse().unwrap();
+        crate::model::testing::put_in_realm(&mut cell);
+    }
+    let ports = cell.spec.containers.iter().any(|c| !c.ports.is_empty());
+    if ports
+        && cell
+            .at
+            .cell
+            .as_str()
+            .starts_with(|c: char| c.is_ascii_digit())
+    {
+        // Not the name of a Service.
+        cell.at.cell = "web".parse().unwrap();
     }
     cell
 }
@@ -193,7 +219,7 @@ fn a_cell_comes_back() {
 }
 
 fn comes_back(cell: Cell) -> Result<(), TestCaseError> {
-    let (values, _) = write::objects(&[AnyObject::Cell(cell.clone())], Secrets::Keep);
+    let (values, ..) = write::objects(&[AnyObject::Cell(cell.clone())], Secrets::Keep);
     values.iter().for_each(check);
     let text = stream(&values).unwrap();
     let ours = back(&text);
@@ -237,7 +263,7 @@ proptest! {
     #[test]
     fn a_realm_and_a_space_come_back(realm in realm(), space in space()) {
         let documents = [AnyObject::Realm(realm.clone()), AnyObject::Space(space.clone())];
-        let (values, _) = write::objects(&documents, Secrets::Keep);
+        let (values, ..) = write::objects(&documents, Secrets::Keep);
         values.iter().for_each(check);
         let found = objects(&back(&stream(&values).unwrap()));
         let mut logins: Vec<_> = realm.spec.credentials.into_iter()
@@ -253,6 +279,21 @@ proptest! {
         let wanted = normal_meta(&space.meta);
         let has = found.iter().any(|o| matches!(o, AnyObject::Space(s) if s.at == space.at && s.meta == wanted));
         prop_assert!(has, "{found:#?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_volume_and_a_secret_come_back(volume in volume(), secret in secret()) {
+        let (mut volume, mut secret) = (volume, secret);
+        let documents = [AnyObject::Volume(volume.clone()), AnyObject::Secret(secret.clone())];
+        let (values, ..) = write::objects(&documents, Secrets::Keep);
+        values.iter().for_each(check);
+        let found = objects(&back(&stream(&values).unwrap()));
+        volume.meta = normal_meta(&volume.meta);
+        secret.meta = normal_meta(&secret.meta);
+        prop_assert!(found.contains(&AnyObject::Volume(volume)), "{found:#?}");
+        prop_assert!(found.contains(&AnyObject::Secret(secret)), "{found:#?}");
     }
 }
 
@@ -463,6 +504,14 @@ fn a_container_goes_with_its_cell() {
 fn a_container_is_told_of_by_itself() {
     let mut losses = Vec::new();
     let spec = crate::model::ContainerSpec::new("a".parse().unwrap(), "x");
-    let (_, volumes) = write_container(&spec, "spec", 0, &mut losses);
+    let at = crate::model::CellRef {
+        realm: "r".parse().unwrap(),
+        space: "s".parse().unwrap(),
+        stack: "t".parse().unwrap(),
+        cell: "c".parse().unwrap(),
+    };
+    let known = Default::default();
+    let mut named = kept::Named::new(&at, &known);
+    let (_, volumes) = write_container(&spec, "spec", 0, &mut named, &mut losses);
     assert!(volumes.is_empty() && losses.is_empty());
 }

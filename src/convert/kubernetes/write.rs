@@ -1,19 +1,20 @@
 //! Documents to objects: who becomes what, and in which order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::super::loss::{Loss, lost};
-use super::{network, pod, realm};
+use super::{kept, network, pod, realm};
 use crate::api::Problem;
-use crate::model::{AnyObject, Stack};
+use crate::model::{AnyObject, KeptRef, Stack};
 use crate::scheme::Secrets;
 
 /// Order of the kinds: what others need comes first.
 const ORDER: &[&str] = &[
     "Namespace",
     "Secret",
+    "PersistentVolumeClaim",
     "ServiceAccount",
     "NetworkPolicy",
     "Service",
@@ -22,7 +23,20 @@ const ORDER: &[&str] = &[
 ];
 
 /// All objects in a stable order, and what could not be said in them.
-pub(super) fn objects(documents: &[AnyObject], secrets: Secrets) -> (Vec<Value>, Vec<Loss>) {
+/// The last are notes for people.
+pub(super) fn objects(
+    documents: &[AnyObject],
+    secrets: Secrets,
+) -> (Vec<Value>, Vec<Loss>, Vec<String>) {
+    let mut notes = Vec::new();
+    let known: BTreeSet<KeptRef> = documents
+        .iter()
+        .filter_map(|document| match document {
+            AnyObject::Volume(o) => Some(o.at.clone()),
+            AnyObject::Secret(o) => Some(o.at.clone()),
+            _ => None,
+        })
+        .collect();
     let mut out: BTreeMap<(usize, String, String), Value> = BTreeMap::new();
     let mut makers: BTreeMap<(usize, String, String), String> = BTreeMap::new();
     let mut losses = Vec::new();
@@ -38,9 +52,13 @@ pub(super) fn objects(documents: &[AnyObject], secrets: Secrets) -> (Vec<Value>,
             }
             AnyObject::Cell(cell) => {
                 let mut values = network::cell(cell, &mut problems);
-                values.push(pod::write(cell, &mut problems));
+                values.push(pod::write(cell, &known, &mut problems, &mut notes));
                 values
             }
+            AnyObject::Volume(volume) => vec![kept::volume(volume, &mut problems, &mut notes)],
+            AnyObject::Secret(secret) => kept::secret(secret, secrets, &mut problems)
+                .into_iter()
+                .collect(),
             AnyObject::Container(_) => {
                 problems.push(lost(
                     "spec.cellId",
@@ -71,7 +89,7 @@ pub(super) fn objects(documents: &[AnyObject], secrets: Secrets) -> (Vec<Value>,
         }
         losses.extend(problems.into_iter().map(|p| Loss::of(&title, p)));
     }
-    (out.into_values().collect(), losses)
+    (out.into_values().collect(), losses, notes)
 }
 
 /// `Cell "web" in default/default/default`

@@ -47,8 +47,7 @@ pub async fn start(c: &Connection, directory: &Path, request: ExecRequest) -> Re
         container: id.to_owned(),
         cause: format!("its runtime spec: {e}"),
     };
-    let container: oci_spec::runtime::Spec =
-        serde_json::from_slice(&record.spec.unwrap_or_default().value).map_err(bad_spec)?;
+    let container = records::spec_of(id, record)?;
     let process = spec::exec_process(&container, task.pid, &request).await?;
     let process = serde_json::to_vec(&process).map_err(bad_spec)?;
 

@@ -141,6 +141,10 @@ impl Runtime for Containerd {
         records::set_labels(&self.connection().await?, namespace, id, labels).await
     }
 
+    async fn container_user(&self, namespace: &str, id: &str) -> Result<(u32, u32)> {
+        records::user(&self.connection().await?, namespace, id).await
+    }
+
     async fn remove_container(&self, namespace: &str, id: &str) -> Result<()> {
         records::remove(&self.connection().await?, namespace, id).await
     }

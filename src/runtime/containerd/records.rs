@@ -13,6 +13,7 @@ use containerd_client::tonic::Code;
 use containerd_client::tonic::transport::Channel;
 use futures::future::try_join_all;
 use oci_spec::image::ImageConfiguration;
+use oci_spec::runtime::Spec;
 use prost_types::{Any, FieldMask};
 
 use super::{filter, shims, snapshots, tasks};
@@ -270,6 +271,25 @@ pub async fn set_labels(c: &Connection, namespace: &str, id: &str, labels: &Labe
                 &s,
             )
         })
+}
+
+/// The runtime spec of a record.
+pub fn spec_of(id: &str, record: Container) -> Result<Spec> {
+    serde_json::from_slice(&record.spec.unwrap_or_default().value).map_err(|e| Error::Spec {
+        container: id.to_owned(),
+        // Not the text itself, which holds environment variables.
+        cause: format!("its runtime spec cannot be read at column {}", e.column()),
+    })
+}
+
+/// User and group id of the first process.
+pub async fn user(c: &Connection, namespace: &str, id: &str) -> Result<(u32, u32)> {
+    let record = get(c, namespace, id).await?;
+    let record = record.ok_or_else(|| Error::NotFound(format!("container {id}")))?;
+    let spec = spec_of(id, record)?;
+    let user = spec.process().as_ref().map(|p| p.user().clone());
+    let user = user.unwrap_or_default();
+    Ok((user.uid(), user.gid()))
 }
 
 /// Removes snapshot and record. A container with a task is [`Error::InUse`].

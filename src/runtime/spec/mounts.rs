@@ -45,11 +45,20 @@ pub(super) fn mounts(request: &ContainerRequest, recursive_ro: bool) -> Result<V
         let target = target(&mount.target)?;
         own.push(match &mount.kind {
             MountKind::Bind(source) => bind(source, target, mount.read_only, recursive_ro)?,
+            MountKind::Volume { source, .. } => {
+                return Err(format!("volume {} has no directory", source.name));
+            }
             MountKind::Tmpfs { size_bytes, mode } => {
                 let options: &[String] = if mount.read_only { &["ro".into()] } else { &[] };
                 memory(target, options, *size_bytes, *mode)?
             }
         });
+    }
+    for (source, target) in &request.secrets {
+        let source = source
+            .to_str()
+            .ok_or_else(|| format!("file {} has a name that is not UTF-8", source.display()))?;
+        own.push(bind(source, self::target(target)?, true, recursive_ro)?);
     }
     // A mount inside another comes after it, in whatever order they were written.
     own.sort_by_key(|m| m.destination().components().count());

@@ -29,6 +29,7 @@ pub(super) fn request() -> ContainerRequest {
         },
         cgroup_path: "/kukeon/main/lab/default/hello/web".into(),
         files: Vec::new(),
+        secrets: Vec::new(),
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     metadata, parent, same_id,
 };
 use crate::api::v1beta1;
-use crate::model::{Cell, CellRef, CellSpec, ContainerSpec, Meta, Name, RunState};
+use crate::model::{Cell, CellRef, CellSpec, ContainerSpec, Meta, MountKind, Name, RunState};
 use crate::scheme::Error;
 
 const RUN_STATES: &[(&str, RunState)] = &[
@@ -46,6 +46,7 @@ pub fn cell_to_model(document: v1beta1::Cell) -> Result<Cell, Error> {
     let stack = parent(&mut check, "stackId", "stack", &stack_id);
     let above = [&realm_id, &space_id, &stack_id, &name_text(name.as_ref())];
     let mut containers = read_containers(&mut check, containers, above.map(String::as_str));
+    own_realm(&mut check, &containers, &realm_id);
     root(&mut check, &mut containers, &root_container_id);
     // They share one network namespace: what one says holds for all.
     if containers.iter().any(|c| c.host_network) {
@@ -129,6 +130,31 @@ fn read_containers(
         }
     }
     containers
+}
+
+/// Realms are tenants: what one keeps is not for the cells of another.
+fn own_realm(check: &mut Check, containers: &[ContainerSpec], realm: &str) {
+    for (i, container) in containers.iter().enumerate() {
+        let secrets = container.secrets.iter().enumerate();
+        let secrets = secrets.map(|(n, s)| (format!("secrets[{n}].secretRef"), &s.source));
+        let volumes = container.mounts.iter().enumerate();
+        let volumes = volumes.filter_map(|(n, mount)| match &mount.kind {
+            MountKind::Volume { source, .. } => Some((format!("volumes[{n}].volumeRef"), source)),
+            _ => None,
+        });
+        for (field, source) in secrets.chain(volumes) {
+            let other = source.scope.as_ref().map(|scope| scope.names()[0].as_str());
+            if let Some(other) = other.filter(|other| *other != realm && !realm.is_empty()) {
+                check
+                    .bad(
+                        format!("spec.containers[{i}].{field}.realm"),
+                        "OtherRealm",
+                        format!("{other:?} is not the realm of the cell, {realm:?}"),
+                    )
+                    .suggestion = "keep it in the cell's realm as well".to_owned();
+            }
+        }
+    }
 }
 
 /// At most one root; `rootContainerId` and `root: true` must agree.

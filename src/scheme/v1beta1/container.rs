@@ -2,7 +2,7 @@
 
 use super::super::check::Check;
 use super::image::check_image;
-use super::{mount, security};
+use super::{mount, secret, security};
 use crate::api::v1beta1;
 use crate::model::{ContainerSpec, PullPolicy, Resources, RestartPolicy};
 use crate::scheme::Error;
@@ -76,6 +76,8 @@ pub(super) fn read_container(
         volumes,
         stop_grace_seconds,
         image_pull_policy,
+        secrets,
+        ports,
     } = document;
     let at = |field: &str| format!("{path}.{field}");
     let id = check.name(&at("id"), &id);
@@ -131,7 +133,9 @@ pub(super) fn read_container(
     mount::devices(check, &at("devices"), &devices);
     let tmpfs = mount::tmpfs(check, &at("tmpfs"), tmpfs);
     let mounts = mount::volumes(check, &at("volumes"), volumes);
-    mount::targets(check, path, &tmpfs, &mounts);
+    let secrets = secret::secrets(check, &at("secrets"), secrets, &env);
+    mount::targets(check, path, &tmpfs, &mounts, &secrets);
+    let ports = secret::ports(check, &at("ports"), &ports);
     let resources = read_resources(check, &at("resources"), resources);
     Some(ContainerSpec {
         id: id?,
@@ -158,6 +162,8 @@ pub(super) fn read_container(
         tmpfs,
         resources,
         mounts,
+        secrets,
+        ports,
     })
 }
 
@@ -187,6 +193,8 @@ pub(super) fn write_container(spec: &ContainerSpec) -> v1beta1::ContainerSpec {
         tmpfs,
         resources,
         mounts,
+        secrets,
+        ports,
     } = spec;
     v1beta1::ContainerSpec {
         id: id.to_string(),
@@ -225,6 +233,8 @@ pub(super) fn write_container(spec: &ContainerSpec) -> v1beta1::ContainerSpec {
             PullPolicy::Always => "always".to_owned(),
             PullPolicy::Never => "never".to_owned(),
         },
+        secrets: secrets.iter().map(secret::secret_to_external).collect(),
+        ports: ports.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -7,13 +7,16 @@
 mod cell;
 mod container;
 mod image;
+mod kept;
 mod mount;
 mod scope;
+mod secret;
 mod security;
 mod status;
 
 pub use cell::{cell_to_external, cell_to_model, container_to_external, container_to_model};
 pub use container::{container_spec_to_external, container_spec_to_model};
+pub use kept::{secret_to_external, secret_to_model, volume_to_external, volume_to_model};
 pub use scope::{
     realm_to_external, realm_to_model, space_to_external, space_to_model, stack_to_external,
     stack_to_model,
@@ -43,6 +46,11 @@ fn envelope(
     found: &str,
     metadata: Option<v1beta1::Metadata>,
 ) -> (Option<Name>, Meta) {
+    right_kind(check, kind, api_version, found);
+    bookkeeping(check, metadata.unwrap_or_default())
+}
+
+fn right_kind(check: &mut Check, kind: &str, api_version: &str, found: &str) {
     if !api_version.is_empty() && api_version != VERSION {
         check.bad(
             "apiVersion",
@@ -53,6 +61,9 @@ fn envelope(
     if !found.is_empty() && found != kind {
         check.bad("kind", "UnknownKind", format!("{found:?} is not {kind:?}"));
     }
+}
+
+fn bookkeeping(check: &mut Check, metadata: v1beta1::Metadata) -> (Option<Name>, Meta) {
     let v1beta1::Metadata {
         name,
         labels,
@@ -61,7 +72,7 @@ fn envelope(
         uid,
         created_at,
         deletion_timestamp,
-    } = metadata.unwrap_or_default();
+    } = metadata;
     let name = check.name("metadata.name", &name);
     check.labels("metadata.labels", &labels);
     let notes: usize = annotations.iter().map(|(k, v)| k.len() + v.len()).sum();

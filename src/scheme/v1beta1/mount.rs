@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::super::check::Check;
+use super::secret;
 use crate::api::{closest, v1beta1};
-use crate::model::{Mount, MountKind, Tmpfs};
+use crate::model::{KeptSource, Mount, MountKind, SecretTarget, SecretUse, Tmpfs};
 
 /// Options a memory file system takes (Documentation/filesystems/tmpfs.rst and
 /// mount(8)); those with `=` need a value. `suid` and `dev` are not among them:
@@ -115,11 +116,12 @@ pub(super) fn volumes(
 ) -> Vec<Mount> {
     list.into_iter()
         .enumerate()
-        .map(|(i, volume)| read_volume(check, &format!("{path}[{i}]"), volume))
+        .filter_map(|(i, volume)| read_volume(check, &format!("{path}[{i}]"), volume))
         .collect()
 }
 
-fn read_volume(check: &mut Check, path: &str, volume: v1beta1::VolumeMount) -> Mount {
+/// None when it names a volume badly; every problem is in `check`.
+fn read_volume(check: &mut Check, path: &str, volume: v1beta1::VolumeMount) -> Option<Mount> {
     let v1beta1::VolumeMount {
         kind,
         source,
@@ -127,8 +129,28 @@ fn read_volume(check: &mut Check, path: &str, volume: v1beta1::VolumeMount) -> M
         read_only,
         size_bytes,
         mode,
+        volume_ref,
+        ensure,
     } = volume;
     let at = |field: &str| format!("{path}.{field}");
+    if kind != "volume" {
+        for (field, set) in [("volumeRef", volume_ref.is_some()), ("ensure", ensure)] {
+            if set {
+                check
+                    .bad(at(field), "Contradiction", "is only for kind volume")
+                    .suggestion = "leave it out, or set kind: volume".to_owned();
+            }
+        }
+    }
+    if kind != "tmpfs" {
+        for (field, set) in [("sizeBytes", size_bytes != 0), ("mode", mode != 0)] {
+            if set {
+                check
+                    .bad(at(field), "Contradiction", "is only for kind tmpfs")
+                    .suggestion = "leave it out, or set kind: tmpfs".to_owned();
+            }
+        }
+    }
     let kind = match kind.as_str() {
         "" | "bind" => {
             if !source.is_empty() && !source.starts_with('/') {
@@ -139,16 +161,10 @@ fn read_volume(check: &mut Check, path: &str, volume: v1beta1::VolumeMount) -> M
                         format!("{source:?} is not an absolute path"),
                     )
                     .suggestion =
-                    "write the host path in full; volumes by name are not supported yet".to_owned();
+                    "write the host path in full, or set kind: volume for a Volume of that name"
+                        .to_owned();
             } else {
                 check.absolute(&at("source"), &source);
-            }
-            for (field, set) in [("sizeBytes", size_bytes != 0), ("mode", mode != 0)] {
-                if set {
-                    check
-                        .bad(at(field), "Contradiction", "is only for kind tmpfs")
-                        .suggestion = "leave it out, or set kind: tmpfs".to_owned();
-                }
             }
             MountKind::Bind(source)
         }
@@ -163,33 +179,68 @@ fn read_volume(check: &mut Check, path: &str, volume: v1beta1::VolumeMount) -> M
                 mode,
             }
         }
-        "volume" => {
-            check
-                .bad(
-                    at("kind"),
-                    "NotSupported",
-                    "\"volume\" is not supported yet",
-                )
-                .suggestion = "use bind with a host path".to_owned();
-            MountKind::Bind(source)
-        }
+        "volume" => MountKind::Volume {
+            source: volume_source(check, path, &source, volume_ref)?,
+            ensure,
+        },
         other => {
             let problem = check.bad(
                 at("kind"),
                 "BadValue",
-                format!("{other:?} is not one of: bind, tmpfs"),
+                format!("{other:?} is not one of: bind, tmpfs, volume"),
             );
-            if let Some(word) = closest(other, &["bind", "tmpfs"]) {
+            if let Some(word) = closest(other, &["bind", "tmpfs", "volume"]) {
                 problem.suggestion = format!("did you mean {word:?}?");
             }
             MountKind::Bind(source)
         }
     };
     target_path(check, &at("target"), &target);
-    Mount {
+    Some(Mount {
         kind,
         target,
         read_only,
+    })
+}
+
+/// Which volume is meant.
+fn volume_source(
+    check: &mut Check,
+    path: &str,
+    source: &str,
+    reference: Option<v1beta1::VolumeRef>,
+) -> Option<KeptSource> {
+    let at = |field: &str| format!("{path}.{field}");
+    match (source, reference) {
+        ("", Some(reference)) => {
+            let v1beta1::VolumeRef {
+                name,
+                realm,
+                space,
+                stack,
+            } = reference;
+            secret::source(check, &at("volumeRef"), &name, [&realm, &space, &stack, ""])
+        }
+        ("", None) => {
+            check
+                .bad(at("source"), "MissingField", "is required")
+                .suggestion = "add the name of a Volume".to_owned();
+            None
+        }
+        (_, Some(_)) => {
+            check
+                .bad(
+                    at("volumeRef"),
+                    "Contradiction",
+                    "source names a Volume already",
+                )
+                .suggestion = "keep one of the two".to_owned();
+            None
+        }
+        (source, None) => Some(KeptSource {
+            name: check.name(&at("source"), source)?,
+            scope: None,
+        }),
     }
 }
 
@@ -211,6 +262,29 @@ pub(super) fn volume_to_external(mount: &Mount) -> v1beta1::VolumeMount {
             source: source.clone(),
             ..base
         },
+        MountKind::Volume { source, ensure } => {
+            let [realm, space, stack, _] = secret::coordinates(source);
+            let name = source.name.to_string();
+            let (source, volume_ref) = match &source.scope {
+                None => (name, None),
+                Some(_) => (
+                    String::new(),
+                    Some(v1beta1::VolumeRef {
+                        name,
+                        realm,
+                        space,
+                        stack,
+                    }),
+                ),
+            };
+            v1beta1::VolumeMount {
+                kind: "volume".to_owned(),
+                source,
+                volume_ref,
+                ensure: *ensure,
+                ..base
+            }
+        }
         MountKind::Tmpfs { size_bytes, mode } => v1beta1::VolumeMount {
             kind: "tmpfs".to_owned(),
             size_bytes: i64::try_from(*size_bytes).unwrap_or(i64::MAX),
@@ -221,7 +295,7 @@ pub(super) fn volume_to_external(mount: &Mount) -> v1beta1::VolumeMount {
 }
 
 /// A place in the container: absolute and not its root.
-fn target_path(check: &mut Check, path: &str, target: &str) {
+pub(super) fn target_path(check: &mut Check, path: &str, target: &str) {
     if check.absolute(path, target) && plain(target).is_empty() {
         check.bad(
             path,
@@ -232,7 +306,22 @@ fn target_path(check: &mut Check, path: &str, target: &str) {
 }
 
 /// Two mounts at one place would hide each other.
-pub(super) fn targets(check: &mut Check, path: &str, tmpfs: &[Tmpfs], mounts: &[Mount]) {
+pub(super) fn targets(
+    check: &mut Check,
+    path: &str,
+    tmpfs: &[Tmpfs],
+    mounts: &[Mount],
+    secrets: &[SecretUse],
+) {
+    let files = secrets
+        .iter()
+        .enumerate()
+        .filter_map(|(i, s)| match &s.target {
+            SecretTarget::File { path: target, .. } => {
+                Some((format!("{path}.secrets[{i}].mountPath"), target))
+            }
+            SecretTarget::Env => None,
+        });
     let all = tmpfs
         .iter()
         .enumerate()
@@ -242,7 +331,8 @@ pub(super) fn targets(check: &mut Check, path: &str, tmpfs: &[Tmpfs], mounts: &[
                 .iter()
                 .enumerate()
                 .map(|(i, m)| (format!("{path}.volumes[{i}].target"), &m.target)),
-        );
+        )
+        .chain(files);
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
     for (at, target) in all {
         if target.is_empty() {

@@ -9,11 +9,12 @@ use base64::engine::general_purpose::STANDARD;
 use super::super::super::loss::Notes;
 use super::super::super::ours::{Draft, Scope};
 use super::super::super::walk::{Fields, join};
+use super::super::kept::{self, NAME};
 use super::super::realm::read_logins;
 use super::Document;
 use super::meta::Metadata;
 use crate::api::yaml::Position;
-use crate::model::RealmRef;
+use crate::model::{AnyObject, KeptKind, Meta, RealmRef, Secret, SecretText};
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,12 +100,44 @@ impl Config {
             &["immutable"],
             &[("binaryData", "mount a host file with a hostPath volume")],
         );
+        let place = match store {
+            Store::Secret => meta.kept(notes, scope, KeptKind::Secret),
+            Store::ConfigMap => None,
+        };
+        let ours = meta.label(NAME).is_some();
+        let (labels, annotations) = (meta.plain_labels(), meta.annotations());
         let key = (store, meta.namespace, meta.text);
+        let key_of = key.clone();
         if self.entries.contains_key(&key) {
             let message = format!("the {} {:?} is there twice", store.kind(), key.2);
             notes.error("metadata.name", document.value.at, "Duplicate", message);
         }
         let is_login = values.iter().any(|(key, _)| key == ".dockerconfigjson");
+        let is_secret = store == Store::Secret && !is_login;
+        if is_secret && let Some(at) = place {
+            for (key, value) in &values {
+                let name = match (ours, kept::secret_name(&key_of.2, key).parse()) {
+                    (true, _) => at.name.clone(),
+                    (false, Ok(name)) => name,
+                    (false, Err(_)) => continue,
+                };
+                if value.trim().is_empty() {
+                    let message = "a secret has a value that is not blank";
+                    let path = join("data", key);
+                    notes.lost(path, document.value.at, message, "give it a value");
+                    continue;
+                }
+                draft.kept.push(AnyObject::Secret(Secret {
+                    at: at.scope.keeps(KeptKind::Secret, name),
+                    meta: Meta {
+                        labels: labels.clone(),
+                        annotations: annotations.clone(),
+                        ..Meta::default()
+                    },
+                    data: SecretText(value.clone()),
+                }));
+            }
+        }
         self.entries.insert(
             key,
             Entry {
@@ -112,7 +145,7 @@ impl Config {
                 title: document.title.clone(),
                 at: document.value.at,
                 values,
-                used: Cell::new(is_login),
+                used: Cell::new(is_login || is_secret),
             },
         );
     }

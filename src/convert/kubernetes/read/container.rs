@@ -3,6 +3,7 @@
 use super::super::super::loss::Notes;
 use super::super::super::quantity::{bytes, milli_cpu, milli_to_shares};
 use super::super::super::walk::Fields;
+use super::super::kept;
 use super::config::{Config, Store};
 use super::expand::expand;
 use crate::api::v1beta1;
@@ -12,6 +13,8 @@ use crate::api::yaml::located::Value;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Whole {
     pub namespace: String,
+    /// What it noted of what it names, by place.
+    pub sources: std::collections::BTreeMap<String, String>,
     pub security: Security,
 }
 
@@ -76,7 +79,8 @@ pub(super) fn read<'a>(
             String::new()
         }
     };
-    let variables = environment(&mut fields, whole, config, notes);
+    let id = spec.id.clone();
+    let variables = environment(&mut fields, &id, &mut spec.secrets, whole, config, notes);
     let expanded = |list: Vec<String>| list.into_iter().map(|t| expand(&t, &variables));
     let mut command = expanded(fields.strings(notes, "command"));
     spec.command = command.next().unwrap_or_default();
@@ -88,7 +92,7 @@ pub(super) fn read<'a>(
         .collect();
     resources(&mut fields, &mut spec, notes);
     security(&mut fields, &mut spec, whole, notes);
-    let ports = ports(&mut fields, notes);
+    let ports = ports(&mut fields, &mut spec, notes);
     let mounts = fields.list(notes, "volumeMounts");
     let at = fields.sub("volumeMounts");
     let mounts = mounts
@@ -117,6 +121,8 @@ fn is_latest(image: &str) -> bool {
 
 fn environment(
     fields: &mut Fields<'_>,
+    id: &str,
+    secrets: &mut Vec<v1beta1::ContainerSecret>,
     whole: &Whole,
     config: &Config,
     notes: &mut Notes,
@@ -144,8 +150,13 @@ fn environment(
             let path = reference.path.clone();
             reference.finish(notes, &[], &[]);
             match config.values(store, &whole.namespace, &name) {
+                Some(values) if store == Store::Secret => {
+                    for (key, _) in values {
+                        let variable = format!("{prefix}{key}");
+                        secrets.extend(variable_of(id, &variable, &name, key, whole));
+                    }
+                }
                 Some(values) => {
-                    in_clear(store, &path, value, notes);
                     for (key, value) in values {
                         set(format!("{prefix}{key}"), value.clone());
                     }
@@ -168,7 +179,9 @@ fn environment(
         match from {
             None => plain.push((name, text)),
             Some(from) => {
-                if let Some(text) = value_from(from, &at, whole, config, notes) {
+                if let Some((secret, key)) = secret_key(from) {
+                    secrets.extend(variable_of(id, &name, secret, key, whole));
+                } else if let Some(text) = value_from(from, &at, whole, config, notes) {
                     // Only what stands in the pod is expanded, not what is referred to.
                     plain.push((name, text.replace('$', "$$")));
                 }
@@ -181,6 +194,30 @@ fn environment(
         out.push((name, value));
     }
     out
+}
+
+/// The Secret and the key of a `secretKeyRef`, where nothing else is said.
+fn secret_key(from: &Value) -> Option<(&str, &str)> {
+    let reference = from.get("secretKeyRef")?;
+    let text = |key| reference.get(key).and_then(Value::text);
+    match text("optional") {
+        Some("true") => None,
+        _ => Some((text("name")?, text("key")?)),
+    }
+}
+
+/// A variable with the value of a secret.
+fn variable_of(
+    container: &str,
+    variable: &str,
+    secret: &str,
+    key: &str,
+    whole: &Whole,
+) -> Option<v1beta1::ContainerSecret> {
+    let place = format!("env-{container}-{variable}");
+    let own = kept::secret_name(secret, key);
+    let source = kept::source(&whole.sources, &place, &own)?;
+    Some(kept::use_of(variable, &source))
 }
 
 fn value_from(
@@ -209,7 +246,6 @@ fn value_from(
         let values = config.values(store, &whole.namespace, &name);
         match values.and_then(|values| values.iter().rev().find(|(k, _)| *k == key)) {
             Some((_, text)) => {
-                in_clear(store, &path, value, notes);
                 out = Some(text.clone());
             }
             None if optional => {}
@@ -227,17 +263,6 @@ fn value_from(
         ],
     );
     out
-}
-
-fn in_clear(store: Store, path: &str, value: &Value, notes: &mut Notes) {
-    if store == Store::Secret {
-        notes.lost(
-            path,
-            value.at,
-            "the secret would stand in the cell in clear text",
-            "mount a host file that holds it, with a hostPath volume",
-        );
-    }
 }
 
 fn missing(store: Store, name: &str, path: &str, value: &Value, notes: &mut Notes) {
@@ -423,7 +448,11 @@ fn security(
     }
 }
 
-fn ports(fields: &mut Fields<'_>, notes: &mut Notes) -> Vec<(String, u16)> {
+fn ports(
+    fields: &mut Fields<'_>,
+    spec: &mut v1beta1::ContainerSpec,
+    notes: &mut Notes,
+) -> Vec<(String, u16)> {
     let mut out = Vec::new();
     let path = fields.sub("ports");
     for (i, value) in fields.list(notes, "ports").iter().enumerate() {
@@ -436,11 +465,18 @@ fn ports(fields: &mut Fields<'_>, notes: &mut Notes) -> Vec<(String, u16)> {
         {
             out.push((name, number));
         }
-        port.finish(
-            notes,
-            &["protocol"],
-            &[("hostPort", remedy), ("hostIP", remedy)],
-        );
+        let protocol = port.text_or_absent(notes, "protocol");
+        if let Some(number) = number {
+            let protocol = protocol.unwrap_or_else(|| "TCP".to_owned());
+            let text = match protocol.to_ascii_lowercase().as_str() {
+                "tcp" => number.to_string(),
+                other => format!("{number}/{other}"),
+            };
+            if !spec.ports.contains(&text) {
+                spec.ports.push(text);
+            }
+        }
+        port.finish(notes, &[], &[("hostPort", remedy), ("hostIP", remedy)]);
     }
     out
 }

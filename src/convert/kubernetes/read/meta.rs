@@ -1,15 +1,18 @@
 //! Metadata of an object, and the place it gives a cell.
 
+use std::collections::BTreeMap;
+
 use super::super::super::loss::Notes;
 use super::super::super::ours::{self, Scope};
 use super::super::super::walk::Fields;
+use super::super::kept::{self, NAME, SOURCES};
 use super::super::pod::REPLACED;
 use crate::api::yaml::Position;
-use crate::model::{Labels, Name, label};
+use crate::model::{KeptKind, KeptRef, Labels, Name, label};
 use crate::scheme;
 
 /// Labels that say where an object lives.
-pub(super) const OWNED: &[&str] = &[label::REALM, label::SPACE, label::STACK, label::CELL];
+pub(super) const OWNED: &[&str] = &[label::REALM, label::SPACE, label::STACK, label::CELL, NAME];
 
 /// Annotations that tools write for themselves.
 const FOREIGN: &[&str] = &[
@@ -95,7 +98,30 @@ impl Metadata {
         if notes.get(key).is_some_and(|found| found == value) {
             notes.remove(key);
         }
+        notes.remove(SOURCES);
         notes
+    }
+
+    /// What the workload noted of what it names, by place in its pod.
+    pub(super) fn sources(&self) -> BTreeMap<String, String> {
+        let noted = self.notes.iter().find(|(key, _)| key == SOURCES);
+        noted
+            .and_then(|(_, text)| serde_json::from_str(text).ok())
+            .unwrap_or_default()
+    }
+
+    /// Where a claim or Secret is kept; in the realm when it is not one of ours.
+    pub(super) fn kept(&self, notes: &mut Notes, scope: &Scope, kind: KeptKind) -> Option<KeptRef> {
+        let mut names = vec![self.realm(notes, scope)?];
+        for key in [label::SPACE, label::STACK, label::CELL] {
+            match self.label(key).map(str::parse) {
+                Some(Ok(name)) if self.label(NAME).is_some() => names.push(name),
+                _ => break,
+            }
+        }
+        let text = self.label(NAME).unwrap_or(&self.text);
+        let name = named(notes, "metadata.name", self.at, text)?;
+        Some(kept::scope_of(names)?.keeps(kind, name))
     }
 
     /// The object's name as one of ours.

@@ -17,10 +17,12 @@ use super::super::loss::{Error, Loss, Notes};
 use super::super::ours::{self, Draft, Scope};
 use super::super::walk::Fields;
 use super::super::{Converted, Result, Source};
-use super::write;
+use super::{kept, write};
 use crate::api::closest;
 use crate::api::yaml::located::{Kind, Stream, Value};
-use crate::model::{RealmRef, SpaceRef, label};
+use crate::model::{
+    AnyObject, ContainerPort, KeptKind, Meta, RealmRef, Reclaim, SpaceRef, Volume, label,
+};
 use crate::scheme::Secrets;
 use config::Config;
 use meta::Metadata;
@@ -117,6 +119,7 @@ pub fn from_kubernetes(sources: &[Source<'_>], scope: &Scope, partial: bool) -> 
             service::read(&mut reader, document.value, notes);
         }
     }
+    reader.add_ports();
     reader.config.unused(&mut notes);
     let objects = reader.draft.finish();
     derived(&objects, &documents, &mut notes);
@@ -149,6 +152,7 @@ pub fn from_kubernetes(sources: &[Source<'_>], scope: &Scope, partial: bool) -> 
     Ok(Converted {
         text: ours::text(&objects)?,
         losses,
+        notes: Vec::new(),
     })
 }
 
@@ -226,9 +230,35 @@ struct Pods {
     cell: usize,
     /// Named ports.
     ports: Vec<(String, u16)>,
+    /// What Services inside the cluster offer of it.
+    offered: Vec<super::Port>,
 }
 
 impl Reader<'_> {
+    /// A port that a Service offers and no container has becomes one of the first.
+    fn add_ports(&mut self) {
+        for pods in &self.workloads {
+            let cell = &mut self.draft.cells[pods.cell];
+            let published = cell.meta.annotations.get(super::PORTS);
+            let published = super::parse_ports(published.map_or("", String::as_str));
+            let published = published.unwrap_or_default();
+            for port in &pods.offered {
+                let same = |p: &super::Port| (p.port, &p.protocol) == (port.port, &port.protocol);
+                let text = format!("{}/{}", port.port, port.protocol);
+                let Ok(own) = text.parse::<ContainerPort>() else {
+                    continue;
+                };
+                let known = cell.spec.containers.iter().any(|c| c.ports.contains(&own));
+                if !known
+                    && !published.iter().any(same)
+                    && let Some(first) = cell.spec.containers.first_mut()
+                {
+                    first.ports.push(own);
+                }
+            }
+        }
+    }
+
     fn read(&mut self, document: &Document<'_>, notes: &mut Notes) {
         let mut fields = Fields::of(notes, document.value, "");
         fields.take("apiVersion");
@@ -266,14 +296,29 @@ impl Reader<'_> {
                 fields.rest();
             }
             "PersistentVolumeClaim" => {
-                fields.rest();
-                let remedy = "mount a host directory with a hostPath volume";
-                notes.lost(
-                    "kind",
-                    document.value.at,
-                    "volumes by name have no equivalent yet",
-                    remedy,
-                );
+                let meta = Metadata::read(&mut fields, notes);
+                // What a directory of this machine has no need of.
+                fields.finish(notes, &["spec", "status"], &[]);
+                if let Some(at) = meta.kept(notes, self.scope, KeptKind::Volume) {
+                    let mut annotations = meta.annotations();
+                    let retain = annotations
+                        .remove(kept::RECLAIM)
+                        .is_some_and(|p| p == "Retain");
+                    self.draft.kept.push(AnyObject::Volume(Volume {
+                        at,
+                        meta: Meta {
+                            labels: meta.plain_labels(),
+                            annotations,
+                            ..Meta::default()
+                        },
+                        reclaim: if retain {
+                            Reclaim::Retain
+                        } else {
+                            Reclaim::Delete
+                        },
+                        path: String::new(),
+                    }));
+                }
             }
             _ => pod::read(self, &document.kind, fields, notes),
         }
@@ -290,7 +335,7 @@ fn derived(objects: &[crate::model::AnyObject], documents: &[Document<'_>], note
     if policies.is_empty() {
         return;
     }
-    let (values, _) = write::objects(objects, Secrets::Keep);
+    let (values, ..) = write::objects(objects, Secrets::Keep);
     let spec = |value: &Json| value["spec"].clone();
     let known: BTreeSet<String> = values
         .iter()

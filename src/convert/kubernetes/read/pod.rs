@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::super::loss::Notes;
 use super::super::super::quantity::bytes;
 use super::super::super::walk::Fields;
+use super::super::kept;
 use super::super::pod::{ENDLESS, GRACE, RETRIES};
 use super::config::{self, Config, Store};
 use super::container::{self, Whole};
@@ -190,6 +191,7 @@ pub(super) fn read(reader: &mut Reader<'_>, kind: &str, mut fields: Fields<'_>, 
             labels: pod_labels,
             cell: reader.draft.cells.len() - 1,
             ports,
+            offered: Vec::new(),
         });
     }
 }
@@ -208,6 +210,7 @@ fn pod(
     let mut fields = Fields::of(notes, value, path);
     let mut whole = Whole {
         namespace: meta.namespace.clone(),
+        sources: meta.sources(),
         ..Whole::default()
     };
     let at = fields.sub("securityContext");
@@ -281,7 +284,7 @@ fn pod(
             spec.host_pid = host_pid;
             spec.stop_grace_seconds = Some(grace).filter(|n| *n != i64::from(GRACE));
             for (path, mount) in read.mounts {
-                place(mount, &path, &mut volumes, &mut spec, notes);
+                place(mount, &path, &mut volumes, &whole, &mut spec, notes);
             }
             ports.extend(read.ports);
             cell.containers.push(spec);
@@ -340,6 +343,10 @@ fn restarts(
 /// A volume of a pod.
 enum Volume {
     Bind(String),
+    /// A claim, by its name.
+    Claim(String),
+    /// Files of a Secret: its name, and key, path and mode of each.
+    Secret(String, Vec<(String, String, Option<i64>)>),
     Memory {
         size: i64,
         mounted: bool,
@@ -406,21 +413,39 @@ fn volumes(
             empty.finish(notes, &[], &[]);
         }
         let remedy = "mount a host file or directory with hostPath";
-        for (key, store, field) in [
-            ("configMap", Store::ConfigMap, "name"),
-            ("secret", Store::Secret, "secretName"),
-        ] {
-            if let Some(value) = volume.take(key) {
-                let name = value.get(field).and_then(Value::text).unwrap_or_default();
-                config.touch(store, &meta.namespace, name);
-                notes.lost(volume.sub(key), value.at, "has no equivalent", remedy);
+        if let Some(value) = volume.take("configMap") {
+            let name = value.get("name").and_then(Value::text).unwrap_or_default();
+            config.touch(Store::ConfigMap, &meta.namespace, name);
+            notes.lost(
+                volume.sub("configMap"),
+                value.at,
+                "has no equivalent",
+                remedy,
+            );
+        }
+        let at = volume.sub("secret");
+        if let Some(value) = volume.take("secret") {
+            found = secret_volume(value, &at, meta, config, notes);
+        }
+        let at = volume.sub("persistentVolumeClaim");
+        if let Some(value) = volume.take("persistentVolumeClaim") {
+            let mut claim = Fields::of(notes, value, at);
+            found = Volume::Claim(claim.text(notes, "claimName"));
+            if claim.bool(notes, "readOnly") == Some(true) {
+                let message = "is said of each mount";
+                notes.lost(
+                    claim.sub("readOnly"),
+                    value.at,
+                    message,
+                    "set readOnly of the mounts",
+                );
             }
+            claim.finish(notes, &[], &[]);
         }
         volume.finish(
             notes,
             &[],
             &[
-                ("persistentVolumeClaim", remedy),
                 ("projected", remedy),
                 ("downwardAPI", "write the values"),
                 ("csi", remedy),
@@ -435,10 +460,50 @@ fn volumes(
     out
 }
 
+fn secret_volume(
+    value: &Value,
+    path: &str,
+    meta: &Metadata,
+    config: &Config,
+    notes: &mut Notes,
+) -> Volume {
+    let mut secret = Fields::of(notes, value, path);
+    let name = secret.text(notes, "secretName");
+    let default = secret.int(notes, "defaultMode");
+    let mut files = Vec::new();
+    let at = secret.sub("items");
+    for (i, item) in secret.list(notes, "items").iter().enumerate() {
+        let mut item = Fields::of(notes, item, format!("{at}[{i}]"));
+        let key = item.text(notes, "key");
+        let path = item.text(notes, "path");
+        files.push((key, path, item.int(notes, "mode").or(default)));
+        item.finish(notes, &[], &[]);
+    }
+    let optional = secret.bool(notes, "optional") == Some(true);
+    secret.finish(notes, &[], &[]);
+    if files.is_empty() {
+        let values = config.values(Store::Secret, &meta.namespace, &name);
+        for (key, _) in values.unwrap_or_default() {
+            files.push((key.clone(), key.clone(), default));
+        }
+    }
+    if files.is_empty() && !optional {
+        let message = format!("the keys of the Secret {name:?} are not known");
+        notes.lost(
+            path,
+            value.at,
+            message,
+            "add its document with -f, or write items",
+        );
+    }
+    Volume::Secret(name, files)
+}
+
 fn place(
     value: &Value,
     path: &str,
     volumes: &mut BTreeMap<String, Volume>,
+    whole: &Whole,
     spec: &mut v1beta1::ContainerSpec,
     notes: &mut Notes,
 ) {
@@ -448,6 +513,10 @@ fn place(
     let read_only = fields.bool(notes, "readOnly") == Some(true);
     let at: Position = value.at;
     let remedy = "mount the directory itself";
+    let part = match volumes.get(&name) {
+        Some(Volume::Secret(..)) => fields.text(notes, "subPath"),
+        _ => String::new(),
+    };
     fields.finish(
         notes,
         &[],
@@ -469,6 +538,41 @@ fn place(
             notes.error(format!("{path}.name"), at, "BadValue", message);
         }
         Some(Volume::Lost) => {}
+        Some(Volume::Claim(claim)) => match kept::source(&whole.sources, &name, claim) {
+            Some(source) => spec.volumes.push(v1beta1::VolumeMount {
+                target,
+                read_only,
+                ..kept::mount_of(&source)
+            }),
+            None => {
+                let message = format!("{claim:?} cannot be the name of a Volume");
+                notes.error(format!("{path}.name"), at, "BadName", message);
+            }
+        },
+        Some(Volume::Secret(secret, files)) => {
+            for (key, file, mode) in files
+                .iter()
+                .filter(|(_, f, _)| part.is_empty() || *f == part)
+            {
+                let own = kept::secret_name(secret, key);
+                let Some(source) = kept::source(&whole.sources, &name, &own) else {
+                    let message = format!("{own:?} cannot be the name of a Secret");
+                    notes.error(format!("{path}.name"), at, "BadName", message);
+                    continue;
+                };
+                let mode = mode.and_then(|mode| u32::try_from(mode).ok());
+                // 0644 is what a cluster does without a word.
+                let mode = mode.filter(|mode| ![kept::FILE_MODE, 0o644].contains(mode));
+                spec.secrets.push(v1beta1::ContainerSecret {
+                    mount_path: match part.is_empty() {
+                        true => format!("{}/{file}", target.trim_end_matches('/')),
+                        false => target.clone(),
+                    },
+                    mode: mode.map(|mode| mode & 0o555),
+                    ..kept::use_of(source.name.as_str(), &source)
+                });
+            }
+        }
         Some(Volume::Bind(source)) => spec.volumes.push(v1beta1::VolumeMount {
             kind: "bind".to_owned(),
             source: source.clone(),

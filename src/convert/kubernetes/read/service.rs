@@ -75,7 +75,7 @@ pub(super) fn read(reader: &mut Reader<'_>, document: &Value, notes: &mut Notes)
         notes.lost("spec.selector", spec.at, message, remedy);
     }
     for index in matching {
-        let pods = &reader.workloads[index];
+        let pods = &mut reader.workloads[index];
         let cell = &mut reader.draft.cells[pods.cell];
         let name = cell.at.cell.to_string();
         let fits = meta.text == name
@@ -94,7 +94,11 @@ pub(super) fn read(reader: &mut Reader<'_>, document: &Value, notes: &mut Notes)
         let mut all = parse_ports(&text).unwrap_or_default();
         for (i, value) in ports.iter().enumerate() {
             let path = format!("spec.ports[{i}]");
-            all.extend(port(value, &path, &pods.ports, outside, notes));
+            let found = port(value, &path, &pods.ports, outside, notes);
+            match outside {
+                true => all.extend(found),
+                false => pods.offered.extend(found),
+            }
         }
         let text = ports_text(&all);
         if !text.is_empty() {

@@ -132,7 +132,7 @@ fn ready(object: &mut AnyObject) {
             };
             o.status.containers = o.spec.containers.iter().map(status).collect();
         }
-        AnyObject::Container(_) => {}
+        AnyObject::Container(_) | AnyObject::Volume(_) | AnyObject::Secret(_) => {}
     }
 }
 
@@ -142,6 +142,10 @@ fn external(object: &AnyObject) -> v1::Object {
         AnyObject::Space(o) => object::Object::Space(scheme::space_to_external(o)),
         AnyObject::Stack(o) => object::Object::Stack(scheme::stack_to_external(o)),
         AnyObject::Cell(o) => object::Object::Cell(scheme::cell_to_external(o)),
+        AnyObject::Volume(o) => object::Object::Volume(scheme::volume_to_external(o)),
+        AnyObject::Secret(o) => {
+            object::Object::Secret(scheme::secret_to_external(o, Secrets::Hide))
+        }
         AnyObject::Container(_) => unreachable!("containers are part of their cells"),
     };
     v1::Object {

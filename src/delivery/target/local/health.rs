@@ -58,6 +58,7 @@ fn look(step: &Step, live: &Live) -> Look {
         Some(AnyObject::Realm(o)) => &o.status,
         Some(AnyObject::Space(o)) => &o.status,
         Some(AnyObject::Stack(o)) => &o.status,
+        Some(AnyObject::Volume(_)) => return Look::Works(None),
         // It has done its work and removed itself.
         _ if step.action == super::Action::Unchanged => return Look::Works(None),
         _ => return Look::Waits("it is not there".to_owned()),

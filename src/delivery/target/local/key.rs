@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::api::v1;
 use crate::model::delivery::Resource;
-use crate::model::{AnyObject, CellRef, Name, ObjectRef, RealmRef};
+use crate::model::{AnyObject, CellRef, KeptKind, Name, ObjectRef, RealmRef};
 
 /// `apiVersion` of the kinds of this machine.
 const RUNTIME: &str = "v1beta1";
@@ -49,6 +49,14 @@ impl Key {
                 Key::Object(space.stack(name).into())
             }
             "Cell" => Key::Object(stack()?.cell(name).into()),
+            "Volume" => {
+                let scope: ObjectRef = match (resource.space.as_str(), resource.stack.as_str()) {
+                    ("", "") => realm()?.into(),
+                    (space, "") => realm()?.space(space.parse().ok()?).into(),
+                    _ => stack()?.into(),
+                };
+                Key::Object(scope.keeps(KeptKind::Volume, name).into())
+            }
             "Container" => Key::Container(stack()?.cell(resource.cell.parse().ok()?), name),
             _ => return None,
         })
@@ -122,20 +130,23 @@ impl Key {
 
     /// Whether something lives in it, or is it.
     pub fn holds(&self, other: &Key) -> bool {
-        other.at().names().starts_with(&self.at().names())
+        let (own, other) = (self.at(), other.at());
+        own == other || own.is_above(&other)
     }
 
     /// How deep it lies: what others live in has the smaller number.
     pub fn depth(&self) -> usize {
         match self {
-            Key::Object(at) => at.names().len(),
-            Key::Container(..) => 5,
+            // After its scope, before the cells that mount it.
+            Key::Object(ObjectRef::Kept(_)) => 7,
+            Key::Object(at) => 2 * at.names().len(),
+            Key::Container(..) => 10,
         }
     }
 
     /// Whether it is a realm, space or stack.
     pub fn is_scope(&self) -> bool {
-        self.depth() < 4
+        self.depth() < 7
     }
 
     /// Where it is asked for: its name, and the names above it.
@@ -183,8 +194,16 @@ mod tests {
         for (depth, key) in keys.iter().enumerate() {
             let resource = key.resource("sha256:0".into());
             assert_eq!(Key::of_resource(&resource).as_ref(), Some(key));
-            assert_eq!(key.depth(), depth + 1);
+            assert_eq!(key.depth(), 2 * (depth + 1));
             assert_eq!(key.realm().realm.as_str(), "r");
+        }
+        for scope in &keys[..3] {
+            let volume = scope.at().keeps(KeptKind::Volume, "v".parse().unwrap());
+            let key = Key::Object(volume.into());
+            let resource = key.resource("sha256:0".into());
+            assert_eq!(Key::of_resource(&resource).as_ref(), Some(&key));
+            assert!(scope.depth() < key.depth() && key.depth() < keys[3].depth());
+            assert!(scope.holds(&key) && !key.holds(scope) && !key.is_scope());
         }
     }
 

@@ -103,7 +103,7 @@ pub(super) async fn children(kukeon: &dyn Kukeon, at: &ObjectRef) -> Result<usiz
             scope.stack = name;
             "Cell"
         }
-        ObjectRef::Cell(_) => return Ok(0),
+        ObjectRef::Cell(_) | ObjectRef::Kept(_) => return Ok(0),
     };
     let request = v1::GetRequest {
         kind: kind.to_owned(),
@@ -118,6 +118,7 @@ fn to_model(found: v1::Object) -> Result<AnyObject> {
         Some(object::Object::Realm(o)) => AnyObject::Realm(scheme::realm_to_model(o)?),
         Some(object::Object::Space(o)) => AnyObject::Space(scheme::space_to_model(o)?),
         Some(object::Object::Stack(o)) => AnyObject::Stack(scheme::stack_to_model(o)?),
+        Some(object::Object::Volume(o)) => AnyObject::Volume(scheme::volume_to_model(o)?),
         Some(object::Object::Cell(o)) => AnyObject::Cell(scheme::cell_to_model(o)?),
         _ => {
             let message = "an answer holds an object of a kind that was not asked for";

@@ -7,7 +7,7 @@ use super::owner::{self, Owner};
 use super::wanted::{Wanted, meta_mut};
 use crate::apply::{self, Change};
 use crate::model::delivery::Resource;
-use crate::model::{AnyObject, Name};
+use crate::model::{AnyObject, Name, Reclaim};
 
 /// One wanted object, and what has to be done for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,6 +208,7 @@ fn differences(live: &AnyObject, wanted: &mut Wanted) -> Vec<Change> {
         (AnyObject::Space(live), AnyObject::Space(wanted)) => apply::diff_space(live, wanted),
         (AnyObject::Stack(live), AnyObject::Stack(wanted)) => apply::diff_stack(live, wanted),
         (AnyObject::Cell(live), AnyObject::Cell(wanted)) => apply::diff_cell(live, wanted),
+        (AnyObject::Volume(live), AnyObject::Volume(wanted)) => apply::diff_volume(live, wanted),
         // The reference says the kind, so the kinds are equal.
         _ => Vec::new(),
     }
@@ -232,13 +233,18 @@ fn stale(terms: &Terms<'_>, steps: &[Step], live: &Live, inventory: &[Resource])
             continue;
         }
         out.push(Stale {
-            stays: !terms.prune || owner::stays(meta),
+            stays: !terms.prune || owner::stays(meta) || is_retained(&key, live),
             key,
             resource: resource.clone(),
         });
     }
     out.sort_by_key(|stale| std::cmp::Reverse(stale.key.depth()));
     out
+}
+
+/// Whether it is a volume that says that its data shall stay.
+fn is_retained(key: &Key, live: &Live) -> bool {
+    matches!(live.0.get(&key.at()), Some(AnyObject::Volume(v)) if v.reclaim == Reclaim::Retain)
 }
 
 /// Whether something of the inventory may be removed. A container has no labels;

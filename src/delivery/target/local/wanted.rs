@@ -74,6 +74,12 @@ pub(super) fn read(activation: &Activation, owner: &Owner) -> Result<Vec<Wanted>
             let message = format!("{key} holds a password, which an artifact must not");
             return Err(Error::new(Reason::ManifestInvalid, message));
         }
+        if let AnyObject::Secret(_) = &object {
+            let message = format!("{key} holds its value, which an artifact must not");
+            let hint = "make it on this machine with `kuke create secret`, and name it with \
+                        secretRef";
+            return Err(Error::new(Reason::ManifestInvalid, message).hint(hint));
+        }
         let text = document(&object).map_err(unwritable)?;
         out.push(Wanted {
             hash: Digest::sha256(text.as_bytes()).to_string(),
@@ -123,7 +129,7 @@ fn implied(wanted: &[Wanted]) -> Vec<AnyObject> {
                 }),
                 // A realm also holds images that nobody else has: it is only
                 // taken for ours when the artifact says so.
-                ObjectRef::Realm(_) | ObjectRef::Cell(_) => break,
+                ObjectRef::Realm(_) | ObjectRef::Cell(_) | ObjectRef::Kept(_) => break,
             };
             let key = Key::of(&scope);
             let known =
@@ -144,6 +150,8 @@ pub(super) fn meta_mut(object: &mut AnyObject) -> Option<&mut Meta> {
         AnyObject::Space(o) => Some(&mut o.meta),
         AnyObject::Stack(o) => Some(&mut o.meta),
         AnyObject::Cell(o) => Some(&mut o.meta),
+        AnyObject::Volume(o) => Some(&mut o.meta),
+        AnyObject::Secret(o) => Some(&mut o.meta),
         AnyObject::Container(_) => None,
     }
 }
@@ -180,6 +188,12 @@ pub(super) fn document(object: &AnyObject) -> api::Result<String> {
             external.status = None;
             yaml::to_string(&external)
         }
+        AnyObject::Volume(o) => {
+            let mut external = scheme::volume_to_external(o);
+            external.status = None;
+            yaml::to_string(&external)
+        }
+        AnyObject::Secret(o) => yaml::to_string(&scheme::secret_to_external(o, Secrets::Hide)),
         AnyObject::Container(o) => {
             // Written as part of a cell that has nothing else.
             let cell = Cell {
