@@ -12,7 +12,7 @@ use super::step::{Plan, Step};
 use crate::model::{
     Cell, ContainerSpec, ContainerStatus, Meta, Mount, MountKind, Name, ObservedCell,
     ObservedContainer, ObservedScope, PullPolicy, Resources, RestartPolicy, RunState, SecretTarget,
-    SecretUse, TaskExit, TaskState,
+    SecretUse, TaskExit, TaskState, label,
 };
 use crate::runtime::container_id;
 use crate::runtime::image::normalise;

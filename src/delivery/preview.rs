@@ -74,6 +74,7 @@ impl Delivery {
         let mode = Mode {
             dry_run: true,
             create_only: false,
+            expected_generation: None,
             expected: None,
             replace_edits: false,
         };

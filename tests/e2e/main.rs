@@ -36,8 +36,8 @@ mod secrets;
 mod targets;
 mod upkeep;
 mod verbs;
-mod web;
 mod volumes;
+mod web;
 mod world;
 
 fn main() -> std::process::ExitCode {
