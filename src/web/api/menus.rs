@@ -115,6 +115,8 @@ async fn runs(State(app): State<App>, _: Caller, Path(at): Path<At>) -> Answer {
 
 /// What a run would do; nothing is changed.
 async fn plan(State(app): State<App>, caller: Caller, Path(at): Path<At>) -> Answer {
+    // It asks registries whether images are there.
+    caller.needs(Role::Deployer)?;
     let results = asked(&app, &caller, &at, Action::Run, true).await?;
     Ok(json_ok(&json!({ "results": results })))
 }

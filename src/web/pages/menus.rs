@@ -102,7 +102,9 @@ pub async fn one(
         .await
         .map_err(&fail)?;
     let menu = object::menus(vec![found]).pop().unwrap_or_default();
-    let plan = match wanted.plan {
+    let frame = visitor.frame("Menus");
+    // Planning asks sources and registries of images.
+    let plan = match wanted.plan && frame.deploys {
         false => None,
         true => {
             let request = v1::ActRequest {
@@ -114,14 +116,17 @@ pub async fn one(
                 ..Default::default()
             };
             let call = app.kukeon().act(request);
-            let told = change(&visitor.0, "plan a menu", call)
-                .await
-                .map_err(&fail)?;
-            let lines = told.into_iter().flat_map(|r| {
-                let head = format!("{} {}: {}", r.kind, r.name, r.action);
-                [head].into_iter().chain(r.changes).chain(r.steps)
-            });
-            Some(lines.collect())
+            Some(match change(&visitor.0, "plan a menu", call).await {
+                // What stands in the way is what the plan says.
+                Err(refused) => vec![refused.error.message],
+                Ok(told) => {
+                    let lines = told.into_iter().flat_map(|r| {
+                        let head = format!("{} {}: {}", r.kind, r.name, r.action);
+                        [head].into_iter().chain(r.changes).chain(r.steps)
+                    });
+                    lines.collect()
+                }
+            })
         }
     };
     let mut runs = menu.status.clone().unwrap_or_default().runs;
@@ -131,7 +136,7 @@ pub async fn one(
         plan,
         members: menu.spec.unwrap_or_default().recipes,
         runs,
-        frame: visitor.frame("Menus"),
+        frame,
     })
 }
 
