@@ -117,6 +117,7 @@ impl Edited {
         })?;
         let (document, generation) = document(found)?;
         let original = yaml::to_string(&document)?;
+        let mut refused: Option<Error> = None;
         let mut shown = format!("{}{original}", commented(&[self.title()]));
         loop {
             let (written, file) = edit(&shown, self.kind.singular())?;
@@ -128,9 +129,12 @@ impl Edited {
                 // Refused, and left as it was.
                 let kept = keep(file)?;
                 let what = format!("{}: given up; nothing was changed", self.title());
-                return Err(Error::invalid("EditCancelled", what)
-                    .hint(format!("what you wrote is kept in {kept}"))
-                    .into());
+                let error = match refused {
+                    Some(error) => error.context(what),
+                    None => Error::invalid("EditCancelled", what),
+                };
+                let hint = format!("{}\nwhat you wrote is kept in {kept}", error.hint);
+                return Err(error.hint(hint.trim_start()).into());
             }
             let error = match self.same_object(&body) {
                 Err(error) => error,
@@ -148,6 +152,7 @@ impl Edited {
             lines.extend(error.message.lines().map(str::to_owned));
             lines.extend(error.hint.lines().map(str::to_owned));
             shown = format!("{}{body}", commented(&lines));
+            refused = Some(error);
         }
     }
 
