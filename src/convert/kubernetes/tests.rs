@@ -314,7 +314,7 @@ kind: Cell
 metadata:
   name: web
   labels: {app: web}
-  annotations: {convert.kukeon.io/ports: '8080:80,9090'}
+  annotations: {convert.kukeon.io/ports: '8080:80'}
 spec:
   realmId: shop
   spaceId: default
@@ -326,6 +326,7 @@ spec:
       env: ['A=x', 'B=$(A)', 'NO=no']
       volumes: [{kind: bind, source: /srv/site, target: /site, readOnly: true}]
       resources: {memoryLimitBytes: 67108864, cpuShares: 512}
+      ports: ['9090']
 ";
 
 #[test]
@@ -436,7 +437,7 @@ fn every_kind_of_loss() {
             losses("labels: {app: web}", "labels: {app: two words}"),
             "metadata.labels.app",
         ),
-        (losses("'8080:80,9090'", "'http'"), "is not a port"),
+        (losses("'8080:80'", "'http'"), "is not a port"),
         (
             losses("  containers:", "  autoDelete: true\n  containers:"),
             "autoDelete",

@@ -181,8 +181,8 @@ fn what_has_no_equivalent_is_named() {
         ),
         (
             "volumes:\n",
-            "volumes:\n        - {name: pv, persistentVolumeClaim: {claimName: x}}\n",
-            "volumes[0].persistentVolumeClaim",
+            "volumes:\n        - {name: s, secret: {secretName: x}}\n",
+            "volumes[0].secret: the keys of the Secret \"x\" are not known",
         ),
         (
             "limits: {memory: 64Mi}",
@@ -234,11 +234,15 @@ fn what_has_no_equivalent_is_named() {
         .replace("configMapRef", "secretRef")
         .replace("configMapKeyRef", "secretKeyRef")
         .replace("\ndata:", "\nstringData:");
-    let found = losses(&secret);
-    assert!(
-        found.len() == 2 && found[0].contains("in clear text"),
-        "{found:#?}"
-    );
+    let converted = convert(&secret, false).unwrap_or_else(|e| panic!("{e}"));
+    for part in [
+        "kind: Secret\n",
+        "  name: conf-x\n",
+        "name: P_x\n",
+        "secretRef:\n        name: conf-y\n",
+    ] {
+        assert!(converted.text.contains(part), "{part}:\n{}", converted.text);
+    }
 }
 
 #[test]
