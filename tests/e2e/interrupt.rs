@@ -234,7 +234,8 @@ fn waiting(mode: Mode) -> Verdict {
 /// Verbs that change nothing.
 fn reading(mode: Mode) -> Verdict {
     let host = Host::new(mode);
-    host.apply(&sleeper("c")).ok();
+    host.apply(&shell("c", "echo up; exec sleep 1000", &[]))
+        .ok();
     host.await_log("c", "up");
     let before = host.census();
     let document = host.run_path.join("default/default/default/c/cell.yaml");
