@@ -115,7 +115,12 @@ fn kinds_around(kind: Kind) -> &'static [Kind] {
         Kind::Serving => &[Kind::Recipe, Kind::Menu],
         Kind::Menu => &[Kind::Recipe, Kind::Serving],
         Kind::Pantry | Kind::RecipeTemplate => &[Kind::Recipe],
-        Kind::Cell | Kind::Container | Kind::Image | Kind::Kitchen => &[],
+        Kind::Cell
+        | Kind::Container
+        | Kind::Image
+        | Kind::Kitchen
+        | Kind::Volume
+        | Kind::Secret => &[],
     }
 }
 
@@ -170,6 +175,8 @@ fn page(object: &Object, related: &[Object]) -> Page {
         Some(Any::Stack(o)) => runtime::stack(&mut page, o, &others),
         Some(Any::Cell(o)) => runtime::cell(&mut page, o),
         Some(Any::Container(o)) => runtime::container(&mut page, o),
+        Some(Any::Volume(o)) => runtime::volume(&mut page, o),
+        Some(Any::Secret(o)) => runtime::secret(&mut page, o),
         Some(release) => releases::page(&mut page, release, &others),
         None => {}
     }

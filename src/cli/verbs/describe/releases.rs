@@ -76,7 +76,13 @@ pub(super) fn page(page: &mut Page, any: &Any, others: &[&Any]) {
         Any::Pantry(o) => pantry(page, o, others),
         Any::RecipeTemplate(o) => template(page, o, others),
         Any::Kitchen(o) => kitchen(page, o),
-        Any::Realm(_) | Any::Space(_) | Any::Stack(_) | Any::Cell(_) | Any::Container(_) => {}
+        Any::Realm(_)
+        | Any::Space(_)
+        | Any::Stack(_)
+        | Any::Cell(_)
+        | Any::Container(_)
+        | Any::Volume(_)
+        | Any::Secret(_) => {}
     }
 }
 

@@ -3,8 +3,8 @@
 use super::{pairs, yes};
 use crate::api::v1::object::Object as Any;
 use crate::api::v1beta1::{
-    Cell, Container, ContainerSpec, ContainerStatus, Metadata, NetworkStatus, Realm, Space, Stack,
-    Status, Usage,
+    Cell, Container, ContainerSpec, ContainerStatus, Metadata, NetworkStatus, Realm,
+    ScopedMetadata, Secret, Space, Stack, Status, Usage, Volume,
 };
 use crate::cli::output::page::Page;
 
@@ -190,6 +190,38 @@ fn one_container(page: &mut Page, spec: &ContainerSpec, seen: Option<&ContainerS
     }
     page.field("In containerd", seen.containerd_id);
     usage(page, seen.usage.as_ref());
+}
+
+fn kept(page: &mut Page, kind: &str, meta: Option<&ScopedMetadata>) {
+    let meta = meta.cloned().unwrap_or_default();
+    page.field("Name", meta.name);
+    page.field("Kind", kind);
+    page.field("Realm", meta.realm);
+    page.field("Space", meta.space);
+    page.field("Stack", meta.stack);
+    page.field("Cell", meta.cell);
+    page.field("Labels", pairs(&meta.labels));
+    page.field("Annotations", pairs(&meta.annotations));
+    page.field("Created", meta.created_at);
+    page.field("Deleted", meta.deletion_timestamp);
+    page.field("Generation", meta.generation.to_string());
+}
+
+pub(super) fn volume(page: &mut Page, volume: &Volume) {
+    kept(page, "Volume", volume.metadata.as_ref());
+    let spec = volume.spec.clone().unwrap_or_default();
+    let reclaim = match spec.reclaim_policy.as_str() {
+        "" => "Delete",
+        policy => policy,
+    };
+    page.field("Reclaim", reclaim);
+    let status = volume.status.clone().unwrap_or_default();
+    page.field("Path", status.path);
+}
+
+/// What it holds is shown to nobody.
+pub(super) fn secret(page: &mut Page, secret: &Secret) {
+    kept(page, "Secret", secret.metadata.as_ref());
 }
 
 fn usage(page: &mut Page, usage: Option<&Usage>) {
