@@ -161,7 +161,9 @@ fn somebody_logs_in_and_promotes() -> Verdict {
     browser.find("//span[@id='live' and text()='live']");
     browser.click("//button[text()='Promote']");
     assert_eq!(browser.agree(), format!("Promote web to {red}?"));
-    eventually(40.0, "red is active", || active(&host, "web") == red);
+    eventually(40.0, "red is active", || {
+        host.kuke(&["get", "serving", "web"]).code == 0 && active(&host, "web") == red
+    });
     host.await_state("web", "Ready");
     // The page follows by itself, also what others do.
     browser.find("//tr[contains(@class,'current')]//span[text()='active']");
