@@ -84,7 +84,7 @@ impl Apply {
                 }
             });
             let sent = kukeon.import_repository(input).await;
-            sent.map_err(|e| e.context(&format!("uploading {} to {repository}", self.upload)))?;
+            sent.map_err(|e| e.context(format!("uploading {} to {repository}", self.upload)))?;
         }
         let request = v1::ApplyRequest {
             files: vec![v1::ManifestFile {
@@ -138,8 +138,9 @@ impl Apply {
 async fn pack_directory(dir: &str) -> api::Result<pack::Source> {
     let shown = dir.to_owned();
     let work = move || {
-        let root = std::fs::canonicalize(&shown).map_err(|e| unreadable(&shown, &e))?;
-        if !root.is_dir() {
+        let root = std::path::absolute(&shown).map_err(|e| unreadable(&shown, &e))?;
+        let found = std::fs::metadata(&root).map_err(|e| unreadable(&shown, &e))?;
+        if !found.is_dir() {
             let message = format!("{shown} is no directory");
             return Err(usage(message).hint("name the directory that holds the manifests"));
         }
@@ -171,7 +172,7 @@ fn unreadable(dir: &str, error: &std::io::Error) -> Error {
 
 /// The last part of a path, which has to do as a name.
 fn directory_name(dir: &str) -> api::Result<String> {
-    let whole = std::fs::canonicalize(dir).map_err(|e| unreadable(dir, &e))?;
+    let whole = std::path::absolute(dir).map_err(|e| unreadable(dir, &e))?;
     let name = whole.file_name().and_then(|name| name.to_str());
     let name = name.filter(|name| name.parse::<crate::model::Name>().is_ok());
     name.map(str::to_owned).ok_or_else(|| {
