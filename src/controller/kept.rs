@@ -147,6 +147,7 @@ impl Controller {
                 return Ok(mount.clone());
             };
             let at = self.source_of(&cell.at, KeptKind::Volume, source)?;
+            self.store.make_data(&at)?;
             let path = self.store.data_path(&at);
             Ok(Mount {
                 kind: MountKind::Bind(path.display().to_string()),

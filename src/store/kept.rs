@@ -50,14 +50,15 @@ impl Store {
     }
 
     /// Directory of a volume's data, for people and for binding. That every part
-    /// of it is a directory and no link is checked by [`Store::own_data`].
+    /// of it is a directory and no link is checked by [`Store::make_data`].
     pub fn data_path(&self, at: &KeptRef) -> PathBuf {
         let dir = rel(&at.clone().into());
         self.inner.root.join(&join(&dir, DATA))
     }
 
-    /// Makes the data directory of a volume, empty, unless it is there.
-    pub(super) fn make_data(&self, at: &KeptRef) -> Result<()> {
+    /// Makes the data directory of a volume, empty, unless it is there. A link in
+    /// its place is an error.
+    pub fn make_data(&self, at: &KeptRef) -> Result<()> {
         let dir = rel(&at.clone().into());
         let data = join(&dir, DATA);
         if self.inner.root.dir(&data)?.is_some() {

@@ -239,7 +239,7 @@ fn volumes_that_are_not_there(mode: Mode) -> Verdict {
         .ok();
     // A cell that fails takes the volume along that was made for it.
     let broken = ensured.replace("image: busybox", "image: kukeon.internal/none");
-    host.apply(&broken).code(1);
+    host.apply(&broken).code(3);
     host.kuke(&[&["get", "volume", "data"], IN_STACK].concat())
         .code(3);
     host.finish();
