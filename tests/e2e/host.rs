@@ -381,7 +381,7 @@ impl Host {
     /// Starts `kukeond` and waits until it listens.
     #[track_caller]
     pub fn start_daemon(&mut self) {
-        let mut child = self.spawn_daemon();
+        let mut child = self.spawn_daemon(&[]);
         let socket = self.api_socket();
         eventually(20.0, "kukeond listens", || {
             assert!(
@@ -394,7 +394,7 @@ impl Host {
         self.daemon = Some(child);
     }
 
-    fn spawn_daemon(&self) -> Child {
+    fn spawn_daemon(&self, variables: &[(&str, String)]) -> Child {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -403,12 +403,33 @@ impl Host {
         let mut command = self.enter(&world().kuke.with_file_name("kukeond"));
         command
             .args(["serve", "--configuration"])
-            .arg(self.server_configuration());
+            .arg(self.server_configuration())
+            .envs(variables.iter().map(|(name, value)| (name, value)));
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         command.spawn().unwrap()
+    }
+
+    /// Starts a `kukeond` that dies at the `step`-th hit of a failpoint. It may
+    /// be dead before it listens; then this says false.
+    pub fn start_mortal_daemon(&mut self, point: &str, step: usize) -> bool {
+        let child = self.spawn_daemon(&[(point, step.to_string())]);
+        self.daemon = Some(child);
+        let socket = self.api_socket();
+        let mut listens = false;
+        eventually(20.0, "kukeond listens or dies", || {
+            listens = std::os::unix::net::UnixStream::connect(&socket).is_ok();
+            listens || !self.daemon_lives()
+        });
+        listens
+    }
+
+    /// Whether `kukeond` has not ended by itself.
+    pub fn daemon_lives(&mut self) -> bool {
+        let child = self.daemon.as_mut();
+        child.is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// Ends `kukeond` with SIGTERM.

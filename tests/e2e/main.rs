@@ -16,6 +16,7 @@ mod cleanup;
 mod command;
 mod convert;
 mod daemon;
+mod deaths;
 mod delivery;
 mod destinations;
 mod failures;
@@ -60,6 +61,7 @@ fn main() -> std::process::ExitCode {
         delivery::CASES,
         failures::CASES,
         releases::CASES,
+        deaths::CASES,
         targets::CASES,
         destinations::CASES,
         verbs::CASES,
