@@ -245,7 +245,7 @@ mod tests {
         );
         assert_eq!(
             store.kept(&scope, KeptKind::Secret).unwrap(),
-            [secret.at.clone()]
+            std::slice::from_ref(&secret.at)
         );
         store.remove(&secret.at.clone().into()).unwrap();
         assert!(!store.root().join("r/s/.secrets").exists());
