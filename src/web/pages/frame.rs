@@ -103,7 +103,7 @@ pub fn page_with(status: StatusCode, template: &impl Template) -> Page {
 }
 
 #[derive(Template)]
-#[template(path = "web/error.html")]
+#[template(path = "error.html", config = "src/web/askama.toml")]
 struct Failed {
     frame: Frame,
     status: String,

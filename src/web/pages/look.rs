@@ -16,7 +16,7 @@ use crate::web::object;
 use crate::web::request::{list, one};
 
 #[derive(Template)]
-#[template(path = "web/login.html")]
+#[template(path = "login.html", config = "src/web/askama.toml")]
 struct Login {
     version: &'static str,
 }
@@ -46,7 +46,7 @@ struct Finding {
 }
 
 #[derive(Template)]
-#[template(path = "web/dashboard.html")]
+#[template(path = "dashboard.html", config = "src/web/askama.toml")]
 struct Dashboard {
     frame: Frame,
     counts: Vec<(&'static str, usize, &'static str)>,
@@ -187,7 +187,7 @@ impl Made {
 }
 
 #[derive(Template)]
-#[template(path = "web/preparations.html")]
+#[template(path = "preparations.html", config = "src/web/askama.toml")]
 struct Preparations {
     frame: Frame,
     rows: Vec<Made>,
@@ -220,7 +220,7 @@ struct Part {
 }
 
 #[derive(Template)]
-#[template(path = "web/preparation.html")]
+#[template(path = "preparation.html", config = "src/web/askama.toml")]
 struct Preparation {
     frame: Frame,
     p: Made,
@@ -316,7 +316,7 @@ struct Served {
 }
 
 #[derive(Template)]
-#[template(path = "web/servings.html")]
+#[template(path = "servings.html", config = "src/web/askama.toml")]
 struct Servings {
     frame: Frame,
     rows: Vec<Served>,

@@ -59,7 +59,7 @@ impl Row {
 }
 
 #[derive(Template)]
-#[template(path = "web/menus.html")]
+#[template(path = "menus.html", config = "src/web/askama.toml")]
 struct Menus {
     frame: Frame,
     rows: Vec<Row>,
@@ -75,7 +75,7 @@ pub async fn list(State(app): State<App>, visitor: Visitor) -> Page {
 }
 
 #[derive(Template)]
-#[template(path = "web/menu.html")]
+#[template(path = "menu.html", config = "src/web/askama.toml")]
 struct One {
     frame: Frame,
     row: Row,

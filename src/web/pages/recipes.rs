@@ -16,7 +16,7 @@ use crate::web::request::{self, one as object_of};
 type At = Path<(String, String)>;
 
 #[derive(Template)]
-#[template(path = "web/recipes.html")]
+#[template(path = "recipes.html", config = "src/web/askama.toml")]
 struct Recipes {
     frame: Frame,
     rows: Vec<Recipe>,
@@ -53,7 +53,7 @@ struct Revision {
 }
 
 #[derive(Template)]
-#[template(path = "web/recipe.html")]
+#[template(path = "recipe.html", config = "src/web/askama.toml")]
 struct One {
     frame: Frame,
     row: Recipe,
@@ -179,7 +179,7 @@ pub async fn edit(State(app): State<App>, visitor: Visitor, Path((ns, name)): At
 }
 
 #[derive(Template)]
-#[template(path = "web/diff.html")]
+#[template(path = "diff.html", config = "src/web/askama.toml")]
 struct Diff {
     frame: Frame,
     full: String,

@@ -23,7 +23,7 @@ struct Row {
 }
 
 #[derive(Template)]
-#[template(path = "web/registry.html")]
+#[template(path = "registry.html", config = "src/web/askama.toml")]
 struct Registry {
     frame: Frame,
     address: String,
@@ -178,7 +178,7 @@ impl Shelf {
 }
 
 #[derive(Template)]
-#[template(path = "web/pantries.html")]
+#[template(path = "pantries.html", config = "src/web/askama.toml")]
 struct Pantries {
     frame: Frame,
     rows: Vec<Shelf>,

@@ -12,7 +12,7 @@ use crate::web::object;
 
 /// A document in an editor.
 #[derive(Template)]
-#[template(path = "web/edit.html")]
+#[template(path = "edit.html", config = "src/web/askama.toml")]
 pub struct Edit {
     pub frame: Frame,
     pub title: String,
