@@ -10,40 +10,34 @@ use crate::runner::{Case, Verdict};
 
 pub const CASES: &[&[Case]] = &[crate::cases![kukeond_dies_at_every_step_of_a_story]];
 
-/// Hits after which a daemon dies, one daemon after the other. One alone would
-/// never come past the first step; the second lies after the first thing that
-/// was written, the others within transactions of several files.
-const STEPS: [usize; 5] = [2, 3, 4, 5, 7];
-
 /// A host whose daemon keeps dying.
 struct Story {
     host: Host,
     deaths: usize,
-    turn: usize,
 }
 
 impl Story {
-    /// Asks once for something, of a daemon that dies on the way; and starts
-    /// it again, mortal again, until what was asked for is there. Whoever asked
-    /// a daemon that died before it had noted anything asks again.
+    /// Asks for something of a daemon that dies at its second step, then of one
+    /// that dies at its third, and so on, until what was asked for is there.
+    /// Every one of them begins with what the last one left: nobody else looks
+    /// at the state in between, since whoever opens it finishes what was cut.
     fn until(&mut self, point: &str, arguments: &[&str], reached: impl Fn(&Host) -> bool) {
-        for _ in 0..80 {
-            let step = STEPS[self.turn % STEPS.len()];
-            self.turn += 1;
+        for step in 2..80 {
+            let mut there = false;
             if self.host.start_mortal_daemon(point, step) {
                 // It is refused, cut off or done: the state tells.
                 self.host.kuke(arguments);
                 for _ in 0..20 {
-                    if reached(&self.host) || !self.host.daemon_lives() {
+                    there = reached(&self.host);
+                    if there || !self.host.daemon_lives() {
                         break;
                     }
                     std::thread::sleep(std::time::Duration::from_millis(100));
                 }
             }
-            let alive = self.host.daemon_lives();
-            self.deaths += usize::from(!alive);
+            self.deaths += usize::from(!self.host.daemon_lives());
             self.host.kill_daemon();
-            if reached(&self.host) {
+            if there {
                 return;
             }
         }
@@ -51,9 +45,9 @@ impl Story {
     }
 }
 
-/// State as it is on disk, whether or not a daemon lives.
+/// An object as the daemon knows it; nothing when it is dead.
 fn get(host: &Host, kind: &str, name: &str) -> serde_json::Value {
-    let done = host.kuke_in(Mode::InProcess, &["get", kind, name, "-o", "json"]);
+    let done = host.kuke(&["get", kind, name, "-o", "json"]);
     match done.code {
         0 => done.json(),
         _ => serde_json::Value::Null,
@@ -75,7 +69,7 @@ fn documents(dir: &str, greeting: &str, broken: bool) -> String {
     let mut text = format!(
         "{HEAD}kind: Kitchen\nmetadata: {{name: default}}\nspec: {{sourceRoots: [{dir}]}}\n"
     );
-    for (recipe, cell, id) in [("hello", "hello", "hello"), ("fenced", "fenced", "")] {
+    for (recipe, cell, id) in [("hello", "hello", "hello"), ("pair", "pair", "")] {
         let mut patches =
             format!("{{'.metadata.annotations[\"example.com/greeting\"]': {greeting}");
         if broken && recipe == "hello" {
@@ -95,20 +89,16 @@ fn kukeond_dies_at_every_step_of_a_story() -> Verdict {
     let mut host = Host::new(Mode::Daemon);
     let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests");
     let dir = host.dir.join("app");
-    for (recipe, file) in [("hello", "hello-world.yaml"), ("fenced", "limits.yaml")] {
+    for (recipe, file) in [("hello", "hello-world.yaml"), ("pair", "sidecar.yaml")] {
         let to = dir.join(recipe);
         fs::create_dir_all(&to).unwrap();
         fs::copy(format!("{manifests}/{file}"), to.join("manifest.yaml")).unwrap();
     }
     let dir = dir.display().to_string();
     host.stop_daemon();
-    let mut story = Story {
-        host,
-        deaths: 0,
-        turn: 0,
-    };
+    let mut story = Story { host, deaths: 0 };
     let journal = "KUKEON_FAILPOINT_JOURNAL";
-    let both = ["hello", "fenced"];
+    let both = ["hello", "pair"];
     let write = |story: &Story, greeting: &str, broken: bool| {
         let text = documents(&dir, greeting, broken);
         story.host.file("documents.yaml", text)
@@ -126,15 +116,19 @@ fn kukeond_dies_at_every_step_of_a_story() -> Verdict {
     };
     let file = write(&story, "one", false);
     story.until(journal, &["apply", "-f", &file], rendered(1));
+    story.host.start_daemon();
     let first = both.map(|recipe| digest(&story.host, recipe));
+    story.host.kill_daemon();
     story.until(journal, &["promote", "hello"], |host| {
         deployed(host, "hello").as_ref() == Some(&first[0])
     });
     let file = write(&story, "two", false);
     story.until(journal, &["apply", "-f", &file], rendered(2));
+    story.host.start_daemon();
     let second = both.map(|recipe| digest(&story.host, recipe));
     assert!(first[0] != second[0] && first[1] != second[1]);
     assert_eq!(deployed(&story.host, "hello").as_ref(), Some(&first[0]));
+    story.host.kill_daemon();
     for point in [journal, "KUKEON_FAILPOINT_DELIVERY"] {
         story.until(point, &["promote", "hello"], |host| {
             deployed(host, "hello").as_ref() == Some(&second[0])
@@ -145,7 +139,7 @@ fn kukeond_dies_at_every_step_of_a_story() -> Verdict {
     }
     // Both as one.
     let menu = format!(
-        "{HEAD}kind: Menu\nmetadata: {{name: lunch}}\nspec:\n  recipes: [{{name: hello}}, {{name: fenced, dependsOn: [hello]}}]\n  \
+        "{HEAD}kind: Menu\nmetadata: {{name: lunch}}\nspec:\n  recipes: [{{name: hello}}, {{name: pair, dependsOn: [hello]}}]\n  \
          strategy: {{healthTimeout: 10s, minHealthy: 100ms}}\n"
     );
     let menu = story.host.file("menu.yaml", menu);
@@ -177,6 +171,7 @@ fn kukeond_dies_at_every_step_of_a_story() -> Verdict {
     }
     story.host.kuke(&["registry", "verify"]).ok();
     let deaths = story.deaths;
+    crate::runner::note(format!("it died {deaths} times"));
     assert!(deaths > 25, "it died only {deaths} times");
     story.host.kuke(&["delete", "menu", "lunch"]).ok();
     for recipe in both {
