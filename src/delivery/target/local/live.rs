@@ -87,7 +87,7 @@ pub(super) async fn get(kukeon: &dyn Kukeon, at: &ObjectRef) -> Result<Option<An
     }
 }
 
-/// What lives directly in a scope, by name, for people.
+/// How much lives in a scope: its children, and what it keeps.
 pub(super) async fn children(kukeon: &dyn Kukeon, at: &ObjectRef) -> Result<usize> {
     let (name, mut scope) = Key::Object(at.clone()).address();
     let kind = match at {
@@ -105,12 +105,16 @@ pub(super) async fn children(kukeon: &dyn Kukeon, at: &ObjectRef) -> Result<usiz
         }
         ObjectRef::Cell(_) | ObjectRef::Kept(_) => return Ok(0),
     };
-    let request = v1::GetRequest {
-        kind: kind.to_owned(),
-        scope: Some(scope),
-        ..Default::default()
-    };
-    Ok(kukeon.get(request).await?.objects.len())
+    let mut count = 0;
+    for kind in [kind, "Volume", "Secret"] {
+        let request = v1::GetRequest {
+            kind: kind.to_owned(),
+            scope: Some(scope.clone()),
+            ..Default::default()
+        };
+        count += kukeon.get(request).await?.objects.len();
+    }
+    Ok(count)
 }
 
 fn to_model(found: v1::Object) -> Result<AnyObject> {

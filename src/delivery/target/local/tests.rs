@@ -204,11 +204,20 @@ async fn artifacts_that_cannot_be_used() {
             "kind: Realm\nmetadata: {name: shop}\nspec: {registryCredentials: [{username: u, password: p}]}\n",
             "password",
         ),
+        (
+            "kind: Secret\nmetadata: {name: k, realm: shop}\nspec: {data: hush}\n",
+            "secret \"k\" in shop holds its value, which an artifact must not",
+        ),
+        (
+            "kind: Volume\nmetadata: {name: v, realm: other}\n",
+            "outside of the realm shop",
+        ),
     ] {
         let error = target.plan(&activation(manifest, Vec::new())).await;
         let error = error.unwrap_err();
         assert_eq!(error.reason, Reason::ManifestInvalid, "{error}");
         assert!(error.message.contains(part), "{error}");
+        assert!(!error.to_string().contains("hush"), "{error}");
     }
     let mut empty = activation("", Vec::new());
     empty.allow_empty = true;
@@ -290,6 +299,51 @@ async fn a_target_that_does_not_prune_keeps_all() {
     next.inventory = applied.inventory;
     assert_eq!(target.prune(&next).await.unwrap(), next.inventory);
     assert!(fake.object("Cell", "web").is_some());
+}
+
+#[tokio::test]
+async fn volumes_come_before_cells_and_stay_when_they_are_retained() {
+    let volume = |name: &str, reclaim: &str| {
+        format!(
+            "---\nkind: Volume\nmetadata: {{name: {name}, realm: shop, space: s, stack: t}}\nspec: {{reclaimPolicy: {reclaim}}}\n"
+        )
+    };
+    let (fake, target) = machine();
+    let all = format!(
+        "{WEB}{}{}",
+        volume("goes", "Delete"),
+        volume("stays", "Retain")
+    );
+    let inventory = deploy(&target, &all, Vec::new()).await;
+    assert_eq!(
+        names(&inventory),
+        [
+            "Space/s",
+            "Stack/t",
+            "Volume/goes",
+            "Volume/stays",
+            "Cell/web"
+        ]
+    );
+    assert!(owned(&fake.object("Volume", "goes").unwrap().meta().labels));
+    fake.done();
+    // Again: nothing to do.
+    assert_eq!(deploy(&target, &all, inventory.clone()).await, inventory);
+    assert!(fake.done().is_empty());
+    let other = API.replace("stackId: t", "stackId: u");
+    deploy(&target, &other, inventory).await;
+    let done = fake.done();
+    assert!(
+        done.contains(&"deleted volume \"goes\" in shop/s/t".to_owned()),
+        "{done:?}"
+    );
+    let cell = done.iter().position(|d| d.contains("deleted cell \"web\""));
+    let goes = done
+        .iter()
+        .position(|d| d.contains("deleted volume \"goes\""));
+    assert!(cell < goes, "{done:?}");
+    assert!(fake.object("Volume", "stays").is_some());
+    assert!(fake.object("Stack", "t").is_some(), "its data is in there");
 }
 
 #[tokio::test]
