@@ -167,10 +167,21 @@ fn changed_after_its_end_it_runs_beside_the_others(mode: Mode) -> Verdict {
             .replace("id: main", "id: helper");
         cell("pair", &format!("{}{server}", container(script, &[])))
     };
+    // What has ended and is wanted as it was is not run again. Without a daemon
+    // this may be who tidies up after it, which is told as an update.
+    let stays_ended = || {
+        let started = host.container("pair", "main")["startedAt"].clone();
+        host.apply(&pair("echo up")).ok();
+        let main = host.container("pair", "main");
+        assert_eq!(
+            (&main["state"], &main["startedAt"]),
+            (&"Exited".into(), &started)
+        );
+    };
     host.apply(&pair("echo up")).ok();
     let helper = host.container("pair", "helper")["pid"].clone();
     host.await_container("pair", "main", "Exited");
-    host.apply(&pair("echo up")).ok().says(&["unchanged"]);
+    stays_ended();
     let changed = host.apply(&pair("echo up; sleep 1000")).ok();
     changed.says(&["Cell \"pair\": updated", "main"]);
     host.await_state("pair", "Ready");
@@ -183,7 +194,7 @@ fn changed_after_its_end_it_runs_beside_the_others(mode: Mode) -> Verdict {
     // Changed back it runs once more, ends, and stays so.
     host.apply(&pair("echo up")).ok();
     host.await_container("pair", "main", "Exited");
-    host.apply(&pair("echo up")).ok().says(&["unchanged"]);
+    stays_ended();
     // A change that fails at once is undone: the job is done as before.
     host.apply(&pair("echo broken; exit 3"))
         .code(1)
