@@ -387,6 +387,8 @@ async fn side_by_side_and_cancelled() {
         }
     }
     assert_eq!(left, [""; 0]);
+    // How far the cancelled one came is nobody's promise.
+    let before = fake.seen().len();
 
     let pulls = (0..4).map(|_| pull(&runtime, &wanted));
     for result in futures::future::join_all(pulls).await {
@@ -394,7 +396,8 @@ async fn side_by_side_and_cancelled() {
     }
     runs(&host, "s", &wanted.reference);
     // Each layer came once.
-    let blobs: Vec<String> = fake.seen().into_iter().map(|s| s.path).collect();
+    let asked = fake.seen().into_iter().skip(before);
+    let blobs: Vec<String> = asked.map(|s| s.path).collect();
     let layer = build::digest(&build::layer("four"));
     assert_eq!(
         blobs.iter().filter(|p| p.ends_with(&layer)).count(),
