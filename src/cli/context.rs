@@ -40,7 +40,7 @@ impl Context {
     pub fn new(globals: Globals, shape: Shape, in_process: InProcess) -> Result<Self> {
         let config = Config::resolve(&globals, |name| std::env::var(name).ok())?;
         for warning in &config.warnings {
-            eprintln!("Warning: {warning}");
+            crate::cli::failure::say!("Warning: {warning}");
         }
         if config.verbose {
             log_to_stderr(config.resolved.log_level.as_str());
@@ -170,14 +170,14 @@ impl Context {
     fn interrupted(&self, signal: signals::Interrupt) -> Failure {
         let done = self.done.borrow();
         if !self.shape.changes {
-            eprintln!("Interrupted.");
+            crate::cli::failure::say!("Interrupted.");
         } else {
             let so_far = if done.is_empty() {
                 "nothing is finished".to_owned()
             } else {
                 format!("done so far: {}", done.join(", "))
             };
-            eprintln!(
+            crate::cli::failure::say!(
                 "Interrupted; {so_far}. Work in hand stops at its next step and leaves nothing \
                  half-done that a second run does not finish: run the same command again to go on."
             );

@@ -32,15 +32,22 @@ impl Failure {
     }
 }
 
+/// Writes a line for people to standard error, as `eprintln!` does; but one
+/// that cannot be written to (a reader that went away) leaves nobody to tell,
+/// and is no reason to panic.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(anstream::stderr().lock(), $($text)*);
+    }};
+}
+pub(crate) use say;
+
 /// Writes a failure to standard error.
 pub fn tell(error: &Error) {
-    use std::io::Write;
-
-    let mut to = anstream::stderr().lock();
-    // A standard error that cannot be written to leaves nobody to tell.
-    let _ = writeln!(to, "Error: {error}");
+    say!("Error: {error}");
     if !error.hint.is_empty() {
-        let _ = writeln!(to, "{}", error.hint);
+        say!("{}", error.hint);
     }
 }
 

@@ -62,7 +62,7 @@ pub fn entry(
     match env("KUKEON_DEBUG_MODE").and_then(|mode| mode.into_string().ok()) {
         Some(mode) if known(&mode) => Ok(mode),
         _ => {
-            eprintln!("unknown entry command: {name}");
+            crate::cli::failure::say!("unknown entry command: {name}");
             Err(ExitCode::FAILURE)
         }
     }

@@ -32,7 +32,7 @@ impl Show {
         match self {
             Show::Lines(last) => {
                 if let Some(line) = changed_line(last, message) {
-                    eprintln!("{line}");
+                    crate::cli::failure::say!("{line}");
                 }
             }
             Show::Bars(bars, by_id) => {

@@ -4,21 +4,40 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::cases_in_both_modes;
 use crate::command::{Running, eventually};
 use crate::host::{Host, LIMIT, Mode};
 use crate::manifest::{shell, sleeper};
 use crate::runner::{Case, Skip, Verdict};
+use crate::{cases, cases_in_both_modes};
 
-pub const CASES: &[&[Case]] = &[cases_in_both_modes![
-    log_tail_since_timestamps,
-    log_follow,
-    log_rotates,
-    log_keeps_every_byte,
-    exec_codes_and_streams,
-    exec_terminal,
-    exec_refusals,
-]];
+pub const CASES: &[&[Case]] = &[
+    cases_in_both_modes![
+        log_tail_since_timestamps,
+        log_follow,
+        log_rotates,
+        log_keeps_every_byte,
+        exec_codes_and_streams,
+        exec_terminal,
+        exec_refusals,
+    ],
+    cases![nobody_reads_standard_error],
+];
+
+/// As in `kuke … 2>&1 | head -1`: what cannot be told is not told, and the work
+/// goes on.
+fn nobody_reads_standard_error() -> Verdict {
+    let host = Host::bare(Mode::Daemon, crate::host::Engine::Shared);
+    // No daemon runs: one verb warns of it, the other fails because of it.
+    for (arguments, code) in [(&["version"][..], 0), (&["get", "cells"], 5)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = host.command(Mode::Daemon, arguments);
+        command.stderr(writer).stdout(std::process::Stdio::null());
+        assert_eq!(command.status().unwrap().code(), Some(code));
+    }
+    host.finish();
+    Ok(())
+}
 
 fn log_tail_since_timestamps(mode: Mode) -> Verdict {
     let host = Host::new(mode);

@@ -112,10 +112,10 @@ impl Convert {
             notes,
         } = converted.map_err(|error| self.with_remedy(error))?;
         for loss in &losses {
-            eprintln!("Left out: {}", loss.line());
+            crate::cli::failure::say!("Left out: {}", loss.line());
         }
         for note in &notes {
-            eprintln!("Note: {note}");
+            crate::cli::failure::say!("Note: {note}");
         }
         match &self.output {
             None => context.out.bytes(text.as_bytes())?,

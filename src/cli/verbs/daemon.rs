@@ -132,7 +132,7 @@ async fn start(context: &Context) -> Outcome {
     let settings = &context.config.resolved.settings;
     if let Some(daemon) = process::find(settings)? {
         if answers(settings).await.is_none() {
-            eprintln!(
+            crate::cli::failure::say!(
                 "Warning: kukeond reports Ready but socket {} is unreachable: it is restarted",
                 settings.socket.display()
             );

@@ -85,7 +85,9 @@ async fn backend(context: &Context) -> Result<(Arc<dyn Kukeon>, bool)> {
         Ok(kukeon) => Ok((kukeon, !context.works_here())),
         Err(error) if error.code == Code::Unavailable && !context.works_here() => {
             let kukeon = context.here().await?;
-            eprintln!("notice: kukeond does not run; the host is prepared by this process");
+            crate::cli::failure::say!(
+                "notice: kukeond does not run; the host is prepared by this process"
+            );
             Ok((kukeon, false))
         }
         Err(error) => Err(error),

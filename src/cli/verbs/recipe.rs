@@ -179,7 +179,7 @@ impl Render {
                 out.bytes(rendered.manifest.as_bytes())?;
                 // Not among what a program reads.
                 for line in summary.lines() {
-                    eprintln!("{line}");
+                    crate::cli::failure::say!("{line}");
                 }
                 Ok(())
             }

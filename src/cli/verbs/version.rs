@@ -67,7 +67,7 @@ impl Version {
         context.out.flush()?;
         let differs = versions.daemon.is_some_and(|daemon| daemon != client);
         if let Some(warning) = warning {
-            eprintln!("Warning: {warning}");
+            crate::cli::failure::say!("Warning: {warning}");
         }
         Ok(u8::from(self.strict && differs))
     }

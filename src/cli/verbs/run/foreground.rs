@@ -24,7 +24,7 @@ pub async fn run(run: &Run, context: &Context) -> Outcome {
     let up = tokio::select! {
         biased;
         signal = signals.next() => {
-            eprintln!(
+            crate::cli::failure::say!(
                 "Interrupted while the cell was brought up; see `kuke get cells` for what is there."
             );
             return Err(Failure::Exit(signal.exit_code()));
@@ -33,7 +33,7 @@ pub async fn run(run: &Run, context: &Context) -> Outcome {
     };
     // Standard output belongs to the workload.
     if context.config.verbose {
-        eprintln!("{}", up.text());
+        crate::cli::failure::say!("{}", up.text());
     }
     let kukeon = context.kukeon().await?;
     let container = run
@@ -93,7 +93,7 @@ impl Work<'_> {
                 _ = signals.next() => {
                     let action = if interrupted { "kill" } else { "stop" };
                     if !interrupted {
-                        eprintln!("Stopping cell {:?}; once more kills it.", self.up.name);
+                        crate::cli::failure::say!("Stopping cell {:?}; once more kills it.", self.up.name);
                     }
                     interrupted = true;
                     // A stop that waits for its grace is dropped for the kill.
@@ -118,7 +118,7 @@ impl Work<'_> {
                 let code = code?;
                 match tokio::time::timeout(REST, output).await {
                     Ok(done) => done?,
-                    Err(_) => eprintln!("Warning: the end of the output did not come"),
+                    Err(_) => crate::cli::failure::say!("Warning: the end of the output did not come"),
                 }
                 Ok(code)
             }

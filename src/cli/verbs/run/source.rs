@@ -177,7 +177,7 @@ async fn from_file(
             .hint("bring it in line with `kuke apply -f`")
             .into());
         }
-        eprintln!("notice: {differs}; the live cell is used as it is");
+        crate::cli::failure::say!("notice: {differs}; the live cell is used as it is");
     }
     start(context, kukeon, name, scope).await
 }
