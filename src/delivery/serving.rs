@@ -450,8 +450,17 @@ impl Delivery {
         }
     }
 
-    /// The end of a Serving: the workload goes, or is let go.
+    /// The end of a Serving: the workload goes, or is let go, as its target says.
     pub(super) async fn withdraw(&self, serving: &Serving) -> Result<Next> {
+        self.withdraw_by(serving, None).await
+    }
+
+    /// The same with a policy of the caller's instead of the target's.
+    pub(super) async fn withdraw_by(
+        &self,
+        serving: &Serving,
+        policy: Option<DeletionPolicy>,
+    ) -> Result<Next> {
         let at = serving.at();
         let prep_at = ReleaseRef::new(
             ReleaseKind::Preparation,
@@ -466,17 +475,18 @@ impl Delivery {
             .map(|effective| effective.target)
             .or(preparation.map(|p| p.spec.target))
             .unwrap_or_default();
+        let policy = policy.unwrap_or(target.deletion_policy);
         let rest = self
             .targets
             .withdraw(&Withdrawal {
                 namespace: at.namespace.clone(),
                 recipe: serving.spec.recipe.clone(),
-                policy: target.deletion_policy,
+                policy,
                 inventory: serving.status.inventory.clone(),
             })
             .await?;
         super::STEP.hit();
-        let gone = rest.is_empty() || target.deletion_policy == DeletionPolicy::Orphan;
+        let gone = rest.is_empty() || policy == DeletionPolicy::Orphan;
         self.transact(|| {
             let Some(mut now) = self.read::<Serving>(&at)? else {
                 return Ok((Vec::new(), ()));

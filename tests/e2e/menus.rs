@@ -9,7 +9,11 @@ use crate::{cases, cases_in_both_modes};
 
 pub const CASES: &[&[Case]] = &[
     cases![menu_is_finished_wherever_it_is_cut],
-    cases_in_both_modes![menu_moves_all_or_none, menu_that_cannot_be_rolled_out],
+    cases_in_both_modes![
+        menu_moves_all_or_none,
+        menu_that_cannot_be_rolled_out,
+        menu_takes_back_what_had_nothing_before,
+    ],
 ];
 
 /// Documents of two Recipes `front` and `back` with a Menu of both. Each has
@@ -148,6 +152,46 @@ fn menu_moves_all_or_none(mode: Mode) -> Verdict {
         host.kuke(&["delete", "recipe", name]).ok();
         eventually(30.0, "its cell is gone", || version(&host, name).is_empty());
     }
+    host.finish();
+    Ok(())
+}
+
+/// Members that served nothing before, and whose targets let a workload go that
+/// somebody deletes: a run that goes back leaves nothing of the new all the same.
+fn menu_takes_back_what_had_nothing_before(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    setting(&host);
+    for name in ["front", "back"] {
+        let document = host.kuke(&["get", "recipe", name, "-o", "yaml"]).ok().out;
+        let orphans =
+            document.replacen("  target:\n", "  target:\n    deletionPolicy: Orphan\n", 1);
+        assert_ne!(document, orphans);
+        host.apply(&orphans).ok();
+    }
+    // The first of both comes up, the second does not.
+    write(&host, "front", "v2", false);
+    host.kuke(&["recipe", "refresh", "front"]).ok();
+    host.kuke(&["menu", "run", "lunch", "--wait"])
+        .code(1)
+        .says(&["front"]);
+    assert_eq!(versions(&host), ["", ""]);
+    for name in ["front", "back"] {
+        host.kuke(&["get", "serving", name]).code(3);
+    }
+    // Nobody else's cell stands in the way afterwards.
+    host.kuke(&["promote", "back", "--wait"]).ok();
+    assert_eq!(version(&host, "back"), "v1");
+    for kind in ["menu", "recipe"] {
+        let names: &[&str] = if kind == "menu" {
+            &["lunch"]
+        } else {
+            &["front", "back"]
+        };
+        for name in names {
+            host.kuke(&["delete", kind, name]).ok();
+        }
+    }
+    host.kuke(&["delete", "cell", "back"]).ok();
     host.finish();
     Ok(())
 }

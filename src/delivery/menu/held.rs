@@ -9,7 +9,9 @@ use crate::delivery::fault::{self, Fault};
 use crate::delivery::promote;
 use crate::delivery::target::{Health, Target};
 use crate::delivery::{Delivery, not_found};
-use crate::model::delivery::{Preparation, Recipe, ReleaseKind, ReleaseRef, Serving};
+use crate::model::delivery::{
+    DeletionPolicy, Preparation, Recipe, ReleaseKind, ReleaseRef, Serving,
+};
 
 /// How long a turn at a Serving is waited for: its own controller may be at a
 /// step of an older activation.
@@ -92,7 +94,10 @@ impl Delivery {
         let Some(serving) = self.read::<Serving>(at)? else {
             return Ok(());
         };
-        self.withdraw(&serving).await?;
+        // Its target may let a workload go that somebody deletes. A run that goes
+        // back leaves nothing of the new.
+        self.withdraw_by(&serving, Some(DeletionPolicy::Delete))
+            .await?;
         Ok(())
     }
 
