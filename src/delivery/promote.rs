@@ -196,7 +196,9 @@ impl Delivery {
             serving.meta.generation += 1;
             if serving.status.phase == ServingPhase::Deployed {
                 // The pointer did not move: what was observed still holds.
-                serving.status.observed_generation = serving.meta.generation;
+                let generation = serving.meta.generation;
+                serving.status.observed_generation = generation;
+                serving.status.conditions.holds_for(generation);
             }
             Ok((vec![serving.into()], true))
         })

@@ -64,6 +64,13 @@ impl Conditions {
             .is_some_and(|c| c.status == ConditionStatus::True)
     }
 
+    /// What was seen holds for this generation, too: nothing that it is about changed.
+    pub fn holds_for(&mut self, generation: i64) {
+        for condition in &mut self.0 {
+            condition.observed_generation = generation;
+        }
+    }
+
     /// Sets a condition. `lastTransitionTime` moves only when its status flips.
     pub fn set(
         &mut self,
