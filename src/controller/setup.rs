@@ -295,13 +295,17 @@ fn cgroup_check(
 }
 
 fn host_result(what: &str, left: Vec<String>) -> v1::ResourceResult {
+    let action = match left.is_empty() {
+        true => "removed",
+        false => "kept",
+    };
     let left = left
         .into_iter()
         .map(|path| format!("left, not kukeon's: {path}"));
     v1::ResourceResult {
         kind: "Host".to_owned(),
         name: what.to_owned(),
-        action: "removed".to_owned(),
+        action: action.to_owned(),
         changes: left.collect(),
         ..v1::ResourceResult::default()
     }

@@ -88,6 +88,14 @@ fn uninstall(mode: Mode) -> Verdict {
         .code(1)
         .says(&["Aborted"]);
     host.kuke(&["get", "realms"]).ok().says(&["shop"]);
+    // What kukeon did not make stays, and is named.
+    let foreign = host.run_path.join("mine");
+    std::fs::write(&foreign, "x").unwrap();
+    host.kuke(&["uninstall", "--yes"])
+        .ok()
+        .says(&["run path: kept", foreign.to_str().unwrap()]);
+    assert!(foreign.exists());
+    std::fs::remove_file(&foreign).unwrap();
     host.finish();
     Ok(())
 }

@@ -54,10 +54,15 @@ impl Uninstall {
 fn confirm(run_path: &str) -> Result<bool, Failure> {
     let mut answers = std::io::stdin().lock().lines();
     loop {
-        eprint!("This removes every cell and everything below {run_path}. Are you sure? (yes/no) ");
-        let _ = std::io::stderr().flush();
+        let mut to = std::io::stderr().lock();
+        // Whoever cannot read the question gives no answer either.
+        let _ = write!(
+            to,
+            "This removes every cell and everything below {run_path}. Are you sure? (yes/no) "
+        );
+        let _ = to.flush();
         let Some(answer) = answers.next() else {
-            eprintln!();
+            crate::cli::failure::say!();
             return Err(crate::cli::failure::usage("nobody answered")
                 .hint("use --yes where nobody can be asked")
                 .into());
@@ -75,12 +80,20 @@ fn row(result: &ResourceResult) -> String {
         Some(error) => format!("FAILED: {}", error.message),
         None => result.action.clone(),
     };
-    match result.kind.as_str() {
+    let row = match result.kind.as_str() {
         "Host" => format!("  - {}: {action}", result.name),
         kind => format!(
             "  - {} {:?}: {action}",
             kind.to_ascii_lowercase(),
             result.name
         ),
-    }
+    };
+    let changes = result
+        .changes
+        .iter()
+        .map(|change| format!("    - {change}"));
+    std::iter::once(row)
+        .chain(changes)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
