@@ -21,6 +21,9 @@ use crate::runtime::image::normalise;
 pub const DEFAULT_GRACE: u32 = 10;
 /// Longest pause before a restart, in seconds.
 const MAX_BACKOFF: u64 = 300;
+/// How far, in seconds, an exit may lie ahead of the time of a plan: it may have
+/// come between the two readings of the clock.
+const CLOCK_SKEW: i64 = 10;
 /// A run of this many seconds makes earlier failures forgotten.
 const RESET_AFTER: i64 = 600;
 /// Restarts in a row that `on-failure` makes where the manifest does not say.
@@ -332,7 +335,10 @@ fn after_exit(
         .at
         .as_millisecond()
         .saturating_add(backoff_ms(spec, count));
-    if now.as_millisecond() >= due {
+    // An exit that is still to come: the clock was set back since, by as much as
+    // nobody would wait.
+    let set_back = exit.at.as_second() - now.as_second() > CLOCK_SKEW;
+    if set_back || now.as_millisecond() >= due {
         Verdict::Run(true)
     } else {
         Verdict::Wait(Timestamp::from_millisecond(due).unwrap_or(now))

@@ -515,6 +515,18 @@ fn on_failure_gives_up_after_its_retries() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_holds_nothing_up() {
+    let (cell, mut host) = single(RestartPolicy::Always);
+    exited(&mut host, 1, 1_000_000);
+    // The two readings of the clock may lie a little apart; an hour is none of that.
+    for (now, starts) in [(999_995, false), (996_400, true)] {
+        host.seen.now = at(now);
+        let plan = plan_cell(&cell, &host.seen, &Options::default());
+        assert_eq!(!plan.restarts.is_empty(), starts, "at {now}");
+    }
+}
+
+#[test]
 fn the_end_of_the_root_is_the_end_of_the_cell() {
     let mut root = ContainerSpec::new(name("a"), "busybox");
     root.root = true;
