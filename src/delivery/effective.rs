@@ -52,6 +52,8 @@ impl Delivery {
         })?;
         let overrides = &template.spec.overrides;
         allowed_patches(overrides, &spec.patches)?;
+        // What an editor wrote changes documents as patches do.
+        allowed_patches(overrides, &spec.edits)?;
         let mut patches = template.spec.patches.clone();
         // What comes later wins.
         patches.extend(spec.patches.iter().cloned());

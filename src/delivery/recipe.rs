@@ -60,6 +60,8 @@ impl Delivery {
         if recipe.spec.suspend {
             return Ok(Next::Rest);
         }
+        // Of Preparations that are there: whatever becomes of the next one.
+        self.approvals(&recipe)?;
         let cooked = async {
             let effective = self.effective(&recipe)?;
             let resolved = self.resolve(&recipe, &effective).await?;
@@ -96,7 +98,11 @@ impl Delivery {
                 (SourceKind::Pantry, pantry.spec.oci.to_string())
             }
         };
-        let known = match must_ask(recipe, source.poll_interval, Timestamp::now()) {
+        let version = source.version.clone().unwrap_or_default();
+        // A template or a Pantry may name another one since.
+        let elsewhere = recipe.status.resolved_source != Some(place(&reference, &version));
+        let now = Timestamp::now();
+        let known = match elsewhere || must_ask(recipe, source.poll_interval, now) {
             true => None,
             false => recipe.status.resolved_source_digest.clone(),
         };
@@ -118,7 +124,7 @@ impl Delivery {
             source: PreparationSource {
                 kind,
                 reference,
-                version: source.version.clone().unwrap_or_default(),
+                version,
                 base_digest: digest.clone(),
             },
             digest,
@@ -330,6 +336,8 @@ impl Delivery {
                     status.resolved_at = Some(now);
                 }
                 status.resolved_source_digest = Some(resolved.digest.clone());
+                let source = &resolved.source;
+                status.resolved_source = Some(place(&source.reference, &source.version));
             }
             let generation = recipe.meta.generation;
             status.observed_generation = generation;
@@ -454,15 +462,22 @@ impl Delivery {
             .ok_or_else(|| super::not_found(&at))
     }
 
-    /// Step 7: labels, then auto-deploy.
+    /// Preparations that were approved by label are activated.
+    fn approvals(&self, recipe: &Recipe) -> Result<()> {
+        if self.take_approvals(recipe)?.is_some() {
+            let at = recipe.at();
+            let serving = ReleaseRef::new(ReleaseKind::Serving, &at.namespace, &at.name);
+            self.enqueue(&serving);
+        }
+        Ok(())
+    }
+
+    /// Step 7: auto-deploy.
     fn deploy(&self, at: &ReleaseRef, automatic: bool) -> Result<()> {
         let Some(recipe) = self.read::<Recipe>(at)? else {
             return Ok(());
         };
         let serving_at = ReleaseRef::new(ReleaseKind::Serving, &at.namespace, &at.name);
-        if self.take_approvals(&recipe)?.is_some() {
-            self.enqueue(&serving_at);
-        }
         self.enqueue_menus(at)?;
         let Some(latest) = recipe
             .status
@@ -562,6 +577,11 @@ pub(super) fn inputs<'a>(
         target: &effective.target,
         allow_empty: recipe.spec.allow_empty,
     }
+}
+
+/// What is asked, as the status of a Recipe keeps it.
+fn place(reference: &str, version: &str) -> String {
+    format!("{reference} {version}").trim_end().to_owned()
 }
 
 /// Whether the source has to be asked: the spec changed, a refresh is wished,

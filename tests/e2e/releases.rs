@@ -11,7 +11,11 @@ use crate::runner::{Case, Verdict};
 use crate::{cases, cases_in_both_modes};
 
 pub const CASES: &[&[Case]] = &[
-    cases_in_both_modes![templates_render_their_consumers],
+    cases_in_both_modes![
+        templates_render_their_consumers,
+        an_approval_counts_while_the_recipe_fails,
+        what_is_resumed_is_ready,
+    ],
     cases![
         the_newest_of_several_approvals_wins,
         a_menu_run_locks_its_members,
@@ -80,6 +84,42 @@ fn templates_render_their_consumers(mode: Mode) -> Verdict {
     assert_eq!(active(&host, "web"), before[0]);
     // The inputs of the other one came to the same bytes.
     assert!(manifest(&host, &latest(&host, "own")).contains("COLOUR=green"));
+    // What an editor wrote goes by the same rules as a patch.
+    let strict = format!(
+        "{}  overrides: {{patches: {{policy: None}}}}\n",
+        template("blue")
+    );
+    let edited = coloured("pink").replace("  patches:", "  edits:");
+    host.apply(&strict).ok();
+    for (name, more) in [("patched", coloured("pink")), ("edited", edited)] {
+        assert_ne!(host.apply(&consumer(name, &more)).code, 0);
+        let found = host.get("recipe", name);
+        assert_eq!(
+            found["status"]["conditions"][0]["reason"],
+            "OverrideRefused"
+        );
+        host.kuke(&["delete", "recipe", name]).ok();
+    }
+    // Another source reaches all that use it.
+    let other = host.dir.join("other");
+    fs::create_dir_all(&other).unwrap();
+    fs::write(
+        other.join("manifest.yaml"),
+        sleeper("web").replace("echo up", "echo other"),
+    )
+    .unwrap();
+    let roots = format!(
+        "{HEAD}kind: Kitchen\nmetadata: {{name: default}}\nspec: {{sourceRoots: [{}]}}\n",
+        host.dir.display()
+    );
+    host.apply(&roots).ok();
+    let before = latest(&host, "web");
+    host.apply(&template("blue").replace(&dir, &other.display().to_string()))
+        .ok();
+    eventually(20.0, "it is rendered of the new source", || {
+        latest(&host, "web") != before
+    });
+    assert!(manifest(&host, &latest(&host, "web")).contains("echo other"));
     host.kuke(&["delete", "recipetemplate", "base"])
         .code(4)
         .says(&["web"]);
@@ -87,6 +127,54 @@ fn templates_render_their_consumers(mode: Mode) -> Verdict {
         host.kuke(&["delete", "recipe", name]).ok();
     }
     host.kuke(&["delete", "recipetemplate", "base"]).ok();
+    host.finish();
+    Ok(())
+}
+
+/// The label is about the Preparation: that the newest render is broken is when
+/// an older one is wanted most.
+fn an_approval_counts_while_the_recipe_fails(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    let dir = source(&host, &sleeper("web"));
+    let made: Vec<String> = ["one", "two"]
+        .iter()
+        .map(|colour| {
+            host.apply(&recipe("web", &dir, &coloured(colour))).ok();
+            latest(&host, "web")
+        })
+        .collect();
+    host.kuke(&["promote", "web", "--wait"]).ok();
+    let broken = coloured("three").replace("name: web", "name: nothere");
+    assert_ne!(host.apply(&recipe("web", &dir, &broken)).code, 0);
+    host.apply(&approved(&host, &[&made[0]])).ok();
+    eventually(30.0, "the approved one is active", || {
+        active(&host, "web") == made[0]
+    });
+    assert_eq!(host.get("recipe", "web")["status"]["phase"], "Failed");
+    host.kuke(&["delete", "recipe", "web"]).ok();
+    host.finish();
+    Ok(())
+}
+
+/// A hold that goes changes nothing that runs, so there is nothing to wait for.
+fn what_is_resumed_is_ready(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    let dir = source(&host, &sleeper("web"));
+    for colour in ["one", "two"] {
+        host.apply(&recipe("web", &dir, &coloured(colour))).ok();
+        host.kuke(&["promote", "web", "--wait"]).ok();
+    }
+    host.kuke(&["rollback", "web", "--wait"]).ok();
+    host.kuke(&["resume", "web"]).ok();
+    let wait = [
+        "wait",
+        "serving/web",
+        "--for=condition=Ready",
+        "--timeout",
+        "5s",
+    ];
+    host.kuke(&wait).ok();
+    host.kuke(&["delete", "recipe", "web"]).ok();
     host.finish();
     Ok(())
 }

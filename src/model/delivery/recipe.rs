@@ -185,6 +185,9 @@ pub struct RecipeStatus {
     pub latest_config_hash: Option<String>,
     /// Content digest the source resolved to.
     pub resolved_source_digest: Option<String>,
+    /// Place, and version if any, that was resolved: with a template or a Pantry
+    /// it changes without the Recipe.
+    pub resolved_source: Option<String>,
     /// When the source was last resolved.
     pub resolved_at: Option<Timestamp>,
     /// Number of the newest revision; 0 before the first.

@@ -197,6 +197,7 @@ fn status_to_model(status: external::RecipeStatus) -> RecipeStatus {
         revision,
         revisions,
         resolved_at,
+        resolved_source,
     } = status;
     RecipeStatus {
         observed_generation,
@@ -206,6 +207,7 @@ fn status_to_model(status: external::RecipeStatus) -> RecipeStatus {
         latest_digest: super::some_text(latest_artifact_digest),
         latest_config_hash: super::some_text(latest_config_hash),
         resolved_source_digest: super::some_text(resolved_source_digest),
+        resolved_source: super::some_text(resolved_source),
         resolved_at: resolved_at.parse().ok(),
         revision,
         revisions: revisions
@@ -243,6 +245,7 @@ fn status_to_external(status: &RecipeStatus) -> external::RecipeStatus {
         latest_digest,
         latest_config_hash,
         resolved_source_digest,
+        resolved_source,
         resolved_at,
         revision,
         revisions,
@@ -258,6 +261,7 @@ fn status_to_external(status: &RecipeStatus) -> external::RecipeStatus {
         revision: *revision,
         revisions: revisions.iter().map(revision_to_external).collect(),
         resolved_at: time_text(*resolved_at),
+        resolved_source: text_of(resolved_source),
     }
 }
 

@@ -332,6 +332,7 @@ fn recipe() -> impl Strategy<Value = AnyRelease> {
                 latest_preparation,
                 latest_digest: digest.clone(),
                 latest_config_hash: digest.clone(),
+                resolved_source: digest.clone(),
                 resolved_source_digest: digest,
                 resolved_at,
                 revision: 4,
