@@ -4,3 +4,4 @@
 pub mod beneath;
 pub mod failpoint;
 pub mod mounts;
+pub mod program;
