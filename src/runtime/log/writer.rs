@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::sys::signal::{SigSet, Signal};
@@ -17,11 +18,8 @@ use super::{ROTATE_BYTES, inherited};
 /// Entries are written at the latest when this many bytes wait.
 const BUFFER: usize = 64 * 1024;
 
-/// A line without an end is shown after this pause.
-const IDLE: Timespec = Timespec {
-    tv_sec: 1,
-    tv_nsec: 0,
-};
+/// A line without an end is shown after this pause of its stream.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Main function of the log writer: `log-writer <path>`, with the container's
 /// standard output at descriptor 3, its standard error at 4, and at 5 a pipe
@@ -51,6 +49,8 @@ pub fn writer_main(args: &[OsString]) -> ExitCode {
 
     let mut sink = Sink::new(path.into(), ROTATE_BYTES);
     drop(ready);
+    // One waits beside each container: what it took to come here is not needed again.
+    crate::sys::program::unmap();
     copy(pipes, &mut sink);
     ExitCode::SUCCESS
 }
@@ -80,6 +80,8 @@ fn copy(pipes: [Option<OwnedFd>; 2], sink: &mut Sink) {
     ];
     let mut entries = Vec::with_capacity(BUFFER);
     let mut chunk = vec![0; BUFFER];
+    // When each stream last said something: one may be quiet while the other is not.
+    let mut heard = [Instant::now(); 2];
     loop {
         let open: Vec<usize> = (0..2).filter(|&i| streams[i].0.is_some()).collect();
         if open.is_empty() {
@@ -91,15 +93,15 @@ fn copy(pipes: [Option<OwnedFd>; 2], sink: &mut Sink) {
             .map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN))
             .collect();
         let timeout = if !entries.is_empty() {
-            Some(Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            })
-        } else if streams.iter().any(|(_, s)| s.waits()) {
-            Some(IDLE)
+            Some(Duration::ZERO)
         } else {
-            None
+            (0..2)
+                .filter(|&i| streams[i].1.waits())
+                .map(|i| IDLE.saturating_sub(heard[i].elapsed()))
+                .min()
         };
+        // A second at most, which fits.
+        let timeout = timeout.and_then(|pause| Timespec::try_from(pause).ok());
         let ready = match poll(&mut fds, timeout.as_ref()) {
             Ok(n) => n,
             Err(rustix::io::Errno::INTR) => continue,
@@ -113,19 +115,9 @@ fn copy(pipes: [Option<OwnedFd>; 2], sink: &mut Sink) {
             .collect();
         drop(fds);
 
-        if ready == 0 {
-            if entries.is_empty() {
-                let time = stamp(Timestamp::now());
-                for (_, splitter) in &mut streams {
-                    splitter.flush(&time, &mut entries);
-                }
-            }
-            sink.write(&entries);
-            entries.clear();
-            continue;
-        }
         let time = stamp(Timestamp::now());
         for i in hit {
+            heard[i] = Instant::now();
             let (pipe, splitter) = &mut streams[i];
             let Some(fd) = pipe else { continue };
             match rustix::io::read(&*fd, &mut chunk[..]) {
@@ -141,7 +133,12 @@ fn copy(pipes: [Option<OwnedFd>; 2], sink: &mut Sink) {
                 }
             }
         }
-        if entries.len() >= BUFFER {
+        for ((_, splitter), heard) in streams.iter_mut().zip(heard) {
+            if splitter.waits() && heard.elapsed() >= IDLE {
+                splitter.flush(&time, &mut entries);
+            }
+        }
+        if entries.len() >= BUFFER || ready == 0 && !entries.is_empty() {
             sink.write(&entries);
             entries.clear();
         }
@@ -154,7 +151,6 @@ fn copy(pipes: [Option<OwnedFd>; 2], sink: &mut Sink) {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
-    use std::time::{Duration, Instant};
 
     use super::super::LogLine;
     use super::*;
@@ -197,6 +193,27 @@ mod tests {
                 (true, false, "oops".into()),
             ]
         );
+        drop((out, err));
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn a_prompt_is_shown_while_the_other_stream_is_busy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let (out_read, mut out) = std::io::pipe().unwrap();
+        let (err_read, mut err) = std::io::pipe().unwrap();
+        let mut sink = Sink::new(path.clone(), 1 << 20);
+        let pipes = [Some(OwnedFd::from(out_read)), Some(OwnedFd::from(err_read))];
+        let writer = std::thread::spawn(move || copy(pipes, &mut sink));
+        out.write_all(b"prompt> ").unwrap();
+        let start = Instant::now();
+        // Never quiet for as long as it takes to show a line without an end.
+        while !lines(&path).iter().any(|l| !l.stderr) {
+            assert!(start.elapsed() < Duration::from_secs(20));
+            err.write_all(b"busy\n").unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
         drop((out, err));
         writer.join().unwrap();
     }
