@@ -1,6 +1,13 @@
-//! Who is at the other end of a connection (SO_PEERCRED, unix(7)).
+//! Who is at the other end of a connection (SO_PEERCRED, unix(7); SO_PEERGROUPS).
 
-use tonic::transport::server::UdsConnectInfo;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
+use tokio::net::unix::UCred;
+use tonic::transport::server::Connected;
 use tonic::{Request, Status};
 
 use crate::api::{Code, Error};
@@ -26,17 +33,17 @@ impl Peers {
     /// The peer of a request, if it may use the API. The socket's mode is the
     /// first guard; this one holds even if someone loosened that.
     pub fn check<T>(&self, request: &Request<T>) -> Result<Peer, Status> {
-        let credentials = request
+        let (credentials, groups) = request
             .extensions()
-            .get::<UdsConnectInfo>()
-            .and_then(|info| info.peer_cred)
+            .get::<Caller>()
+            .and_then(|caller| Some((caller.credentials?, &caller.groups)))
             .ok_or_else(|| refused("an unknown process"))?;
         let (uid, gid) = (credentials.uid(), credentials.gid());
         let pid = credentials.pid().unwrap_or_default();
         let own = nix::unistd::geteuid().as_raw();
         let member = || {
             self.group
-                .is_some_and(|group| group == gid || groups_of(pid).contains(&group))
+                .is_some_and(|group| group == gid || groups.contains(&group))
         };
         if uid == 0 || uid == own || member() {
             return Ok(Peer { uid, pid });
@@ -55,20 +62,80 @@ fn refused(who: &str) -> Status {
     to_status(error.hint("run as root, or join the socket's group and log in again"))
 }
 
-/// Supplementary groups of a process (proc_pid_status(5)).
-fn groups_of(pid: i32) -> Vec<u32> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    parse_groups(&status)
+/// A connection to the socket, and who made it.
+#[derive(Debug)]
+pub struct Connection {
+    stream: UnixStream,
+    caller: Caller,
 }
 
-fn parse_groups(status: &str) -> Vec<u32> {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("Groups:"))
-        .unwrap_or_default()
-        .split_whitespace()
-        .filter_map(|gid| gid.parse().ok())
-        .collect()
+/// Who made a connection, as the kernel knew it then.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    credentials: Option<UCred>,
+    groups: Vec<u32>,
+}
+
+impl From<UnixStream> for Connection {
+    fn from(stream: UnixStream) -> Self {
+        let groups = crate::sys::peer::groups(&stream).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the groups of a caller are not known");
+            Vec::new()
+        });
+        let caller = Caller {
+            credentials: stream.peer_cred().ok(),
+            groups,
+        };
+        Self { stream, caller }
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
 
 #[cfg(test)]
@@ -80,12 +147,5 @@ mod tests {
         let peers = Peers { group: None };
         let status = peers.check(&Request::new(())).expect_err("refused");
         assert_eq!(status.code(), tonic::Code::PermissionDenied);
-    }
-
-    #[test]
-    fn supplementary_groups_are_read() {
-        let status = "Name:\tx\nGroups:\t4 24 1000 \nNgid:\t0\n";
-        assert_eq!(parse_groups(status), [4, 24, 1000]);
-        assert!(parse_groups("Name:\tx\n").is_empty());
     }
 }

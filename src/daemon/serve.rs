@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::TryStreamExt as _;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::UnixListenerStream;
@@ -11,7 +12,7 @@ use tonic::transport::Server;
 use tracing_subscriber::EnvFilter;
 
 use super::instance::Instance;
-use super::peer::Peers;
+use super::peer::{Connection, Peers};
 use super::registry::Registry;
 use super::service::Service;
 use super::socket::Socket;
@@ -174,13 +175,14 @@ pub async fn listen(
     stop: CancellationToken,
 ) -> Result<()> {
     let service = Service::new(inner, peers, stop.clone());
+    let callers = UnixListenerStream::new(listener).map_ok(Connection::from);
     Server::builder()
         .initial_stream_window_size(1024 * 1024)
         .initial_connection_window_size(4 * 1024 * 1024)
         .http2_max_header_list_size(HEADER_LIST_SIZE)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(KukeonServer::new(service).max_decoding_message_size(REQUEST_LIMIT))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
+        .serve_with_incoming_shutdown(callers, stop.cancelled_owned())
         .await
         .map_err(|e| Error::failed("ServerFailed", e.to_string()))
 }

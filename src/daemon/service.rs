@@ -195,10 +195,20 @@ impl kukeon_server::Kukeon for Service {
     }
 
     async fn exec(&self, request: Request<Streaming<v1::ExecInput>>) -> Answer<Self::ExecStream> {
-        // What is run is in the first message; the controller reads that.
-        let (input, inner) = self.changes("exec", request, |_| String::new())?;
-        let input = input.map(|item| item.map_err(from_status)).boxed();
-        streamed(inner.exec(input)).await
+        let Peer { uid, pid } = self.peers.check(&request)?;
+        let input = request.into_inner().map(move |item| {
+            // Where, but not what: arguments and variables may be secrets.
+            if let Ok(v1::ExecInput {
+                input: Some(v1::exec_input::Input::Start(start)),
+            }) = &item
+            {
+                let what = place(start.scope.as_ref(), &start.name);
+                let container = &start.container;
+                tracing::info!(call = "exec", what, container, uid, pid, "asked");
+            }
+            item.map_err(from_status)
+        });
+        streamed(self.inner.clone().exec(input.boxed())).await
     }
 
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Answer<Self::LogsStream> {

@@ -4,4 +4,5 @@
 pub mod beneath;
 pub mod failpoint;
 pub mod mounts;
+pub mod peer;
 pub mod program;

@@ -543,36 +543,47 @@ fn missing_image_keeps_no_other_down() -> Verdict {
 }
 
 fn socket_is_for_root() -> Verdict {
-    let host = Host::new(Mode::Daemon);
-    let mode = fs::metadata(host.api_socket())
-        .unwrap()
-        .permissions()
-        .mode();
-    assert_eq!(mode & 0o777, 0o600);
-    let home = format!("HOME={}", host.dir.join("home").display());
-    system(
-        "chmod",
-        &["-R", "a+rX", &host.dir.join("home").display().to_string()],
-    )
-    .ok();
+    const GROUP: &str = "64321";
+    let mut host = Host::new(Mode::Daemon);
+    let mode = |host: &Host| {
+        let socket = fs::metadata(host.api_socket()).unwrap();
+        socket.permissions().mode() & 0o777
+    };
+    assert_eq!(mode(&host), 0o600);
+    let home = host.dir.join("home").display().to_string();
+    system("chmod", &["-R", "a+rX", &home]).ok();
+    let home = format!("HOME={home}");
     let kuke = crate::world::world().kuke.display().to_string();
-    let setpriv = [
-        "--reuid",
-        "65534",
-        "--regid",
-        "65534",
-        "--clear-groups",
-        "env",
-        &home,
-        &kuke,
-        "get",
-        "cells",
-    ];
+    let get = |groups: &[&str]| {
+        let nobody = ["--reuid", "65534", "--regid", "65534"];
+        let call = ["env", &home, &kuke, "get", "cells"];
+        system("setpriv", &[&nobody, groups, &call].concat())
+    };
     let before = host.census();
-    system("setpriv", &setpriv)
-        .code(6)
-        .says(&["kukeond.sock", "ermission"]);
+    let refused = ["kukeond.sock", "ermission"];
+    get(&["--clear-groups"]).code(6).says(&refused);
     host.assert_left(&before);
+    // One group may call, too; what the mode of the socket allows is not enough.
+    host.stop_daemon();
+    host.serve_with(&format!("  socketGID: {GROUP}\n"));
+    host.start_daemon();
+    assert_eq!(mode(&host), 0o660);
+    get(&["--groups", GROUP]).ok();
+    let open = fs::Permissions::from_mode(0o666);
+    fs::set_permissions(host.api_socket(), open).unwrap();
+    get(&["--groups", "64322"]).code(6).says(&["65534"]);
+    get(&["--groups", &format!("64322,{GROUP}")]).ok();
+    // Who ran something, and where; what it was may be a secret.
+    host.apply(&sleeper("c")).ok();
+    host.await_state("c", "Ready");
+    host.kuke(&["exec", "c", "--", "echo", "hidden"]).ok();
+    let log = host.daemon_log();
+    let line = log.lines().find(|line| line.contains("call=\"exec\""));
+    assert!(
+        line.is_some_and(|line| line.contains("default/default/default/c")),
+        "{log}"
+    );
+    assert!(!log.contains("hidden"), "{log}");
     host.finish();
     Ok(())
 }

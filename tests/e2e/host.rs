@@ -135,6 +135,13 @@ impl Host {
         .unwrap();
     }
 
+    /// Adds to the configuration of the daemon, which reads it when it starts.
+    pub fn serve_with(&self, fields: &str) {
+        let path = self.server_configuration();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, text + fields).unwrap();
+    }
+
     fn server_configuration(&self) -> PathBuf {
         self.dir.join("kukeond.yaml")
     }
