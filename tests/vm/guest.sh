@@ -261,8 +261,9 @@ one_of_each() {
 nothing_is_left() {
     local path left=0
     for path in /opt/kukeon /run/kukeon /usr/local/bin/kuke /usr/local/bin/kukeond \
-        /etc/systemd/system/kukeond.service /sys/fs/cgroup/kukeon /run/netns /var/lib/cni \
-        /usr/local/share/kukeon /etc/systemd/system/multi-user.target.wants/kukeond.service; do
+        /etc/systemd/system/kukeond.service /etc/systemd/system/kukeond.socket /sys/fs/cgroup/kukeon /run/netns /var/lib/cni \
+        /usr/local/share/kukeon /etc/systemd/system/multi-user.target.wants/kukeond.service \
+        /etc/systemd/system/sockets.target.wants/kukeond.socket; do
         if [ -e $path ]; then ls -dlR $path; left=1; fi
     done
     ip -o link | grep -v ': lo:' && left=1
@@ -275,6 +276,20 @@ nothing_is_left() {
     [ $left = 0 ]
 }
 
+# As docs/systemd.md says: its own unit, and its own commands.
+socket_is_systemds() {
+    sed -n '/^```ini/,/^```/{/^```/!p}' docs/systemd.md >/etc/systemd/system/kukeond.socket
+    sed -n '/^```sh/,/^```/{/^```/!p}' docs/systemd.md >/run/commands
+    sh -ex /run/commands || return 1
+    systemctl is-active --quiet kukeond.socket && is "$(stat -c '%a %U %F' /run/kukeon/kukeond.sock)" "600 root socket"
+}
+# Whoever calls starts the daemon, and the call is answered.
+a_call_starts_the_daemon() {
+    kuke daemon stop || return 1
+    is "$(systemctl is-active kukeond.service)" inactive || return 1
+    kuke get cells && systemctl is-active --quiet kukeond.service && answers hello
+}
+
 after_cut_stage() {
     check daemon_is_up eventually systemctl is-active --quiet kukeond
     check hello_is_back eventually answers hello
@@ -283,6 +298,8 @@ after_cut_stage() {
     check one_of_each eventually one_of_each
     check status all_is_well
     check limits_are_back limits_are_set
+    check socket_is_systemds socket_is_systemds
+    check a_call_starts_the_daemon a_call_starts_the_daemon
     check uninstalls ./install.sh --uninstall
     check nothing_is_left nothing_is_left
 }

@@ -77,7 +77,7 @@ base=$cache/base-$suite-$(printf %s "$packages" | cksum | cut -d' ' -f1).tar
 if [ ! -e "$base" ]; then
     echo "building the guest's base system, once"
     mkdir -p "$cache"
-    if ! mmdebstrap --quiet --variant=minbase --include="$packages" "$suite" "$base.new"; then
+    if ! mmdebstrap --quiet --format=tar --variant=minbase --include="$packages" "$suite" "$base.new"; then
         rm -f "$base.new"
         skip "the base system could not be built; is there a Debian mirror?"
     fi
@@ -104,6 +104,8 @@ make_disk() {
     tar -C "$root" --numeric-owner -xf "$base" || return 1
     mv "$root"/boot/vmlinuz-* "$work/vmlinuz" && mv "$root"/boot/initrd.img-* "$work/initrd" || return 1
     mkdir "$root/kukeon"
+    mkdir "$root/kukeon/docs"
+    cp docs/systemd.md "$root/kukeon/docs/"
     cp -r install.sh Cargo.toml manifests tests/vm/guest.sh "$root/kukeon/"
     install -m 0755 "$binary" "$root/kukeon/kuke"
     busybox_image "$root/kukeon/busybox.tar"
