@@ -13,12 +13,27 @@ pub const CASES: &[&[Case]] = &[
     cases![data_survives_the_daemon, links_and_bad_names_lead_nowhere],
     cases_in_both_modes![
         data_outlives_the_cell,
+        the_example_keeps_its_count,
         two_cells_share_a_volume,
         a_volume_goes_with_its_scope_unless_retained,
         what_a_cell_mounts_stays,
         volumes_that_are_not_there,
     ],
 ];
+
+/// manifests/data.yaml, as it is.
+fn the_example_keeps_its_count(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    host.apply(include_str!("../../manifests/data.yaml")).ok();
+    host.await_log("counter", "1 /data/starts");
+    host.kuke(&["restart", "counter"]).ok();
+    host.await_log("counter", "2 /data/starts");
+    let secret = ["exec", "counter", "--", "cat", "/run/secrets/greeting"];
+    assert_eq!(host.kuke(&secret).ok().out, "nobody-else-sees-this");
+    assert!(!log(&host, "counter").contains("nobody"));
+    host.finish();
+    Ok(())
+}
 
 const STACK: &str = "metadata: {name: data, realm: default, space: default, stack: default}";
 
