@@ -263,8 +263,11 @@ fn one(index: usize, tree: &Tree<'_>, text: &str) -> std::result::Result<Documen
         let problem = unknown_kind(version, kind, &known);
         return Err((problem, Some(tree.root.locate("kind"))));
     };
-    let object = decoder(&text[tree.bytes.clone()])
+    let mut object = decoder(&text[tree.bytes.clone()])
         .map_err(|error| yaml::explain(&error, tree, tree.first_line))?;
+    if let Object::Release(release) = &mut object {
+        yaml::free(release, tree)?;
+    }
     Ok(Document {
         index,
         line: tree.root.at.line,

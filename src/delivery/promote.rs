@@ -35,7 +35,42 @@ pub(super) struct Promoted {
     pub changed: bool,
 }
 
+/// What became of approvals by label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// There are none, or their time has not come.
+    Nothing,
+    /// The artifact cannot be read.
+    Waits,
+    /// They were used up.
+    Promoted,
+}
+
 impl Delivery {
+    /// Moves the pointer to what can be activated: an artifact that is lost or
+    /// damaged is refused before anything changes.
+    pub(super) async fn promote_whole(&self, wanted: &Promotion) -> Result<Promoted> {
+        let at = |kind, name: &Name| ReleaseRef::new(kind, &wanted.namespace, name);
+        let serving: Option<Serving> = self.read(&at(ReleaseKind::Serving, &wanted.recipe))?;
+        let moves = serving.is_none_or(|s| s.spec.preparation != wanted.preparation);
+        let prep_at = at(ReleaseKind::Preparation, &wanted.preparation);
+        // What is not there, or another's, is refused with its own words below.
+        if moves && let Some(preparation) = self.read::<Preparation>(&prep_at)? {
+            self.whole(&preparation).await.map_err(|fault| {
+                let name = &wanted.recipe;
+                let hint = match fault.hint.as_str() {
+                    "" => String::new(),
+                    hint => format!("{hint}; "),
+                };
+                Error::from(fault).hint(format!(
+                    "{hint}nothing was changed; `kuke recipe refresh {name}` makes the latest \
+                     again, `kuke history {name}` lists the others"
+                ))
+            })?;
+        }
+        self.promote_to(wanted)
+    }
+
     /// Moves the pointer, with history and hold, in one transaction.
     pub(super) fn promote_to(&self, wanted: &Promotion) -> Result<Promoted> {
         self.transact(|| {
@@ -224,14 +259,22 @@ impl Delivery {
     }
 
     /// Promotes what was approved by label, and uses the approvals up in the same
-    /// transaction. While a Menu holds the Serving the labels wait.
-    pub(super) fn take_approvals(&self, recipe: &Recipe) -> Result<Option<Promoted>> {
+    /// transaction. While a Menu holds the Serving the labels wait, as they do
+    /// while the artifact cannot be read.
+    pub(super) async fn take_approvals(&self, recipe: &Recipe) -> Result<Taken> {
+        let Some(newest) = self.approved(recipe)?.into_iter().next() else {
+            return Ok(Taken::Nothing);
+        };
+        if let Err(fault) = self.whole(&newest).await {
+            tracing::warn!(object = %newest.at(), reason = fault.reason, error = %fault, "its approval waits");
+            return Ok(Taken::Waits);
+        }
         let taken = self.transact(|| {
             let approved = self.approved(recipe)?;
             let Some(newest) = approved.first() else {
-                return Ok((Vec::new(), None));
+                return Ok((Vec::new(), Taken::Nothing));
             };
-            let (mut changes, promoted) = self.pointer(&Promotion {
+            let (mut changes, _) = self.pointer(&Promotion {
                 namespace: recipe.meta.namespace.clone(),
                 recipe: recipe.meta.name.clone(),
                 preparation: newest.meta.name.clone(),
@@ -257,10 +300,10 @@ impl Delivery {
                 }
                 changes.push(preparation.into());
             }
-            Ok((changes, Some(promoted)))
+            Ok((changes, Taken::Promoted))
         });
         match taken {
-            Err(error) if error.reason == "ServingLocked" => Ok(None),
+            Err(error) if error.reason == "ServingLocked" => Ok(Taken::Nothing),
             other => other,
         }
     }

@@ -10,7 +10,7 @@ use super::artifact::Record;
 use super::artifacts::{Artifacts, Place};
 use super::effective::Effective;
 use super::fault::{Fault, Result};
-use super::promote::Promotion;
+use super::promote::{Promotion, Taken};
 use super::render::{Inputs, Plan, Rendered};
 use super::source::{self, Content};
 use super::verify::recorded;
@@ -61,7 +61,7 @@ impl Delivery {
             return Ok(Next::Rest);
         }
         // Of Preparations that are there: whatever becomes of the next one.
-        self.approvals(&recipe)?;
+        let waits = self.approvals(&recipe).await? == Taken::Waits;
         let cooked = async {
             let effective = self.effective(&recipe)?;
             let resolved = self.resolve(&recipe, &effective).await?;
@@ -71,6 +71,10 @@ impl Delivery {
         match cooked.await {
             Ok((effective, resolved, cooked)) => {
                 self.record(&recipe, &effective, &resolved, cooked).await?;
+                if waits {
+                    // What was lost may have come back.
+                    self.approvals(&recipe).await?;
+                }
                 self.deploy(at, effective.auto_deploy)?;
                 Ok(match effective.source.poll_interval {
                     pause if pause.is_zero() => Next::Rest,
@@ -210,7 +214,8 @@ impl Delivery {
         if let Some(found) = found {
             let artifact = &found.spec.artifact;
             let place = self.place_of(&recipe.meta.namespace, artifact)?;
-            match self.artifacts.manifest(&place, artifact).await {
+            // From the disk: what is in memory alone would be lost with it.
+            match self.artifacts.afresh().manifest(&place, artifact).await {
                 Ok(_) => return Ok(again(found)),
                 // Nobody knows whether it is there: no reason to render.
                 Err(fault) if fault.transient => {
@@ -463,13 +468,14 @@ impl Delivery {
     }
 
     /// Preparations that were approved by label are activated.
-    fn approvals(&self, recipe: &Recipe) -> Result<()> {
-        if self.take_approvals(recipe)?.is_some() {
+    async fn approvals(&self, recipe: &Recipe) -> Result<Taken> {
+        let taken = self.take_approvals(recipe).await?;
+        if taken == Taken::Promoted {
             let at = recipe.at();
             let serving = ReleaseRef::new(ReleaseKind::Serving, &at.namespace, &at.name);
             self.enqueue(&serving);
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// Step 7: auto-deploy.

@@ -37,7 +37,7 @@ impl Delivery {
             (text, _) => self.meant(&recipe, text)?,
         };
         let expected = Some(request.expected_current.clone()).filter(|e| !e.is_empty());
-        let promoted = self.promote_to(&Promotion {
+        let wanted = Promotion {
             namespace: recipe.meta.namespace.clone(),
             recipe: recipe.meta.name.clone(),
             preparation,
@@ -49,7 +49,8 @@ impl Delivery {
             },
             actor: actor::current(),
             dry_run: request.dry_run,
-        })?;
+        };
+        let promoted = self.promote_whole(&wanted).await?;
         let at = promoted.serving.at();
         let failed = !promoted.changed && promoted.serving.status.phase == ServingPhase::Failed;
         let action = match (promoted.changed, request.rollback) {

@@ -11,6 +11,7 @@ use super::promote::Promotion;
 use super::target::{self, Activation, Gate, Health, Target, Withdrawal};
 use super::work::Next;
 use super::{Delivery, actor};
+use crate::model::Name;
 use crate::model::delivery::{
     ActivationCause, ConditionStatus, ConditionType, DeletionPolicy, OnFailure, Preparation,
     Recipe, ReleaseKind, ReleaseRef, Resource, Serving, ServingPhase,
@@ -57,7 +58,7 @@ impl Delivery {
         let activation = self.activation_with(&serving, recipe.as_ref(), known);
         let activation = match activation.await {
             Ok(activation) => activation,
-            Err(fault) => return self.failed(&serving, recipe.as_ref(), &fault),
+            Err(fault) => return self.failed(&serving, recipe.as_ref(), &fault).await,
         };
         let target = &self.targets;
         let current = serving.status.observed_generation == serving.meta.generation;
@@ -80,7 +81,7 @@ impl Delivery {
         let done = self.advance(&serving, &activation, target, force).await;
         match done {
             Ok(next) => Ok(next),
-            Err(fault) => self.failed(&serving, recipe.as_ref(), &fault),
+            Err(fault) => self.failed(&serving, recipe.as_ref(), &fault).await,
         }
     }
 
@@ -384,7 +385,12 @@ impl Delivery {
     }
 
     /// Says why it failed, and goes back where that is wanted.
-    fn failed(&self, serving: &Serving, recipe: Option<&Recipe>, fault: &Fault) -> Result<Next> {
+    async fn failed(
+        &self,
+        serving: &Serving,
+        recipe: Option<&Recipe>,
+        fault: &Fault,
+    ) -> Result<Next> {
         let at = serving.at();
         self.forget(&at);
         let gate = matches!(fault.reason.as_str(), "Unhealthy" | "HealthTimeout");
@@ -393,6 +399,16 @@ impl Delivery {
             let name = &serving.spec.recipe;
             fault.hint =
                 format!("look at `kuke log`, then `kuke rollback {name}` or a new revision");
+        }
+        let back = gate && recipe.is_some_and(|r| r.spec.on_failure == OnFailure::Rollback);
+        let back = back && serving.status.lock.is_none();
+        let healthy = serving.status.observed_preparation.clone();
+        let mut healthy = healthy.filter(|name| back && *name != serving.spec.preparation);
+        if let Some(name) = &healthy
+            && let Some(lost) = self.lost(&at.namespace, name).await?
+        {
+            fault.hint = format!("it does not go back to {name}: {}", lost.text());
+            healthy = None;
         }
         self.transact(|| {
             let Some(mut now) = self.same(serving)? else {
@@ -419,13 +435,7 @@ impl Delivery {
             }
             Ok((vec![now.into()], ()))
         })?;
-        let back = recipe.is_some_and(|r| r.spec.on_failure == OnFailure::Rollback);
-        let healthy = serving.status.observed_preparation.clone();
-        if gate
-            && back
-            && serving.status.lock.is_none()
-            && let Some(healthy) = healthy.filter(|name| *name != serving.spec.preparation)
-        {
+        if let Some(healthy) = healthy {
             let promoted = self.promote_to(&Promotion {
                 namespace: at.namespace.clone(),
                 recipe: serving.spec.recipe.clone(),
@@ -448,6 +458,18 @@ impl Delivery {
             _ if gate || !fault.transient => Ok(Next::Rest),
             _ => Err(fault),
         }
+    }
+
+    /// Why a Preparation cannot be activated any more. A registry that does not
+    /// answer is no reason: it may by then.
+    async fn lost(&self, namespace: &Name, name: &Name) -> Result<Option<Fault>> {
+        let at = ReleaseRef::new(ReleaseKind::Preparation, namespace, name);
+        let Some(preparation) = self.read::<Preparation>(&at)? else {
+            let message = format!("{at} not found");
+            return Ok(Some(Fault::new("PreparationNotFound", message)));
+        };
+        let whole = self.whole(&preparation).await;
+        Ok(whole.err().filter(|fault| !fault.transient))
     }
 
     /// The end of a Serving: the workload goes, or is let go, as its target says.

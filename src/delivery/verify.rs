@@ -33,7 +33,7 @@ impl Delivery {
         let preparation: Preparation = self.read(&at)?.ok_or_else(|| not_found(&at))?;
         let artifact = &preparation.spec.artifact;
         let place = self.place_of(&at.namespace, artifact)?;
-        let stored = self.stored(&place, &preparation).await;
+        let stored = self.stored(&preparation).await;
         let rendered = self.rendered_again(&preparation).await;
         let (signature, signed) = self.signature(&place, &preparation).await;
         let verified = stored.0 == OK && rendered.0 == OK;
@@ -57,16 +57,30 @@ impl Delivery {
         })
     }
 
-    /// Whether manifest, configuration and layer have their digests.
-    async fn stored(&self, place: &Place, preparation: &Preparation) -> Seen {
+    /// Reads an artifact from where it is kept, with nothing of it in memory.
+    ///
+    /// # Errors
+    /// `ArtifactUnavailable`: manifest, configuration or layer is not there, or
+    /// has another digest. Transient when its registry did not answer.
+    pub(super) async fn whole(&self, preparation: &Preparation) -> Result<()> {
         let artifact = &preparation.spec.artifact;
+        let place = self.place_of(&preparation.meta.namespace, artifact)?;
         let content = self.artifacts.afresh();
-        let read = async {
-            content.manifest(place, artifact).await?;
-            content.config(place, artifact).await
-        };
-        match read.await {
-            Ok(_) => {
+        content.manifest(&place, artifact).await?;
+        let config = content.config(&place, artifact).await;
+        config.map(drop).map_err(|fault| Fault {
+            reason: "ArtifactUnavailable".to_owned(),
+            // The content store is there: what it cannot give is lost.
+            transient: fault.transient && !place.at.is_local(),
+            ..fault
+        })
+    }
+
+    /// Whether manifest, configuration and layer have their digests.
+    async fn stored(&self, preparation: &Preparation) -> Seen {
+        let artifact = &preparation.spec.artifact;
+        match self.whole(preparation).await {
+            Ok(()) => {
                 let detail = format!(
                     "manifest, configuration and layer of {} have their digests",
                     artifact.oci_ref

@@ -20,6 +20,7 @@ pub const CASES: &[&[Case]] = &[
         sources_that_cannot_be_had,
         renders_that_cannot_be,
         artifacts_that_are_lost,
+        what_is_lost_is_not_promoted,
         no_room_for_artifacts,
     ],
     cases![a_release_that_never_gets_healthy],
@@ -359,6 +360,69 @@ fn artifacts_that_are_lost(mode: Mode) -> Verdict {
     fs::write(&file, bytes).unwrap();
     host.kuke(&["sync", "web", "--wait"]).ok();
     assert_eq!(live(&host), before);
+    host.finish();
+    Ok(())
+}
+
+/// The file of a Preparation's manifest.
+fn manifest_of(host: &Host, preparation: &str) -> PathBuf {
+    let digest = text(&host.get("prep", preparation)["spec"]["artifact"]["digest"]);
+    let hex = digest.trim_start_matches("sha256:");
+    host.run_path
+        .join(format!("registry/blobs/sha256/{}/{hex}", &hex[..2]))
+}
+
+fn what_is_lost_is_not_promoted(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    let dir = source(&host, &coloured("one"));
+    let wanted = recipe(&format!("{{path: {dir}}}"), "");
+    host.apply(&wanted).ok();
+    let first = latest(&host, "web");
+    host.kuke(&["promote", "web", "--wait"]).ok();
+    host.file("app/manifest.yaml", coloured("two"));
+    host.kuke(&["recipe", "refresh", "web"]).ok();
+    let second = latest(&host, "web");
+    let history = || host.kuke(&["history", "web", "-o", "json"]).ok().out;
+    let (before, told) = (live(&host), history());
+    let refused = |arguments: &[&str], preparation: &str| {
+        host.kuke(arguments).code(4).says(&[
+            preparation,
+            "nothing was changed",
+            "kuke recipe refresh web",
+        ]);
+        assert_eq!((&live(&host), &history()), (&before, &told));
+    };
+    let file = manifest_of(&host, &second);
+    let bytes = fs::read(&file).unwrap();
+    let mut flipped = bytes.clone();
+    flipped[bytes.len() / 2] ^= 1;
+    for damage in [None, Some(&bytes[..0]), Some(&flipped)] {
+        match damage {
+            None => fs::remove_file(&file).unwrap(),
+            Some(bytes) => fs::write(&file, bytes).unwrap(),
+        }
+        let digest = text(&host.get("prep", &second)["spec"]["artifact"]["digest"]);
+        refused(&["promote", "web"], &digest);
+        refused(&["promote", "web", "--dry-run"], &digest);
+        // What the message says helps.
+        host.kuke(&["recipe", "refresh", "web"]).ok();
+        assert_eq!(fs::read(&file).unwrap(), bytes);
+    }
+    host.kuke(&["promote", "web", "--wait"]).ok();
+    let (before, told) = (live(&host), history());
+    assert_eq!(before.preparation, second);
+    // The way back is looked at as well, and so is what was approved.
+    let file = manifest_of(&host, &first);
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, "damaged").unwrap();
+    let digest = text(&host.get("prep", &first)["spec"]["artifact"]["digest"]);
+    host.kuke(&["rollback", "web"])
+        .code(4)
+        .says(&[&digest, "nothing was changed"]);
+    assert_eq!((&live(&host), &history()), (&before, &told));
+    fs::write(&file, bytes).unwrap();
+    host.kuke(&["rollback", "web", "--wait"]).ok();
+    assert_eq!(live(&host).preparation, first);
     host.finish();
     Ok(())
 }

@@ -216,6 +216,19 @@ fn menu_that_cannot_be_rolled_out(mode: Mode) -> Verdict {
             .is_empty()
     );
     host.kuke(&["delete", "cell", "front"]).ok();
+    // An artifact is damaged: nothing is locked or changed, and the reason is told.
+    let preparation = host.get("prep", &latest(&host, "front"));
+    let digest = text(&preparation["spec"]["artifact"]["digest"]);
+    let hex = digest.trim_start_matches("sha256:");
+    let file = format!("registry/blobs/sha256/{}/{hex}", &hex[..2]);
+    let file = host.run_path.join(file);
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, "damaged").unwrap();
+    host.kuke(&["menu", "retry", "lunch", "--wait"])
+        .code(1)
+        .says(&["front: artifact", hex]);
+    assert_eq!(versions(&host), ["", ""]);
+    std::fs::write(&file, bytes).unwrap();
     host.kuke(&["menu", "retry", "lunch", "--wait"]).ok();
     assert_eq!(versions(&host), ["v1", "v1"]);
     host.kuke(&["menu", "run", "nothere"])

@@ -10,6 +10,7 @@ use crate::runner::{Case, Skip, Verdict};
 
 pub const CASES: &[&[Case]] = &[crate::cases![
     render_is_the_same_again,
+    render_takes_scalars_as_sources_do,
     render_charts,
     render_charts_that_differ,
     render_kustomize,
@@ -98,6 +99,35 @@ fn render_is_the_same_again() -> Verdict {
     assert_eq!(second["configHash"], first["configHash"]);
     let said = render(&recipe, &["--check"]).ok().out;
     assert!(said.contains(first["digest"].as_str().unwrap()), "{said}");
+    Ok(())
+}
+
+fn render_takes_scalars_as_sources_do() -> Verdict {
+    let manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {n: n, yes: yes, one: 1_000}\n";
+    let files = Files::new(&[("src/manifest.yaml", manifest)]);
+    let patch =
+        |what: &str| format!("  patches:\n  - target: {{kind: ConfigMap, name: a}}\n    {what}\n");
+    let rendered = |what: &str| {
+        let done = render(&files.recipe("src", &patch(what)), &["-o", "json"]).ok();
+        done.json()["manifest"].as_str().unwrap().to_owned()
+    };
+    let source = rendered("set: {.data.n: n, .data.yes: yes, .data.one: 1_000}");
+    assert_eq!(
+        rendered("merge: {data: {n: n, yes: yes, one: 1_000}}"),
+        source
+    );
+    let whole = "jsonPatch: [{op: replace, path: /data, value: {n: n, yes: yes, one: 1_000}}]";
+    assert_eq!(rendered(whole), source);
+    let text = "setString: {.data.n: n, .data.yes: yes, .data.one: 1_000}";
+    assert_eq!(rendered(text), source);
+    let mode = patch("setString: {.data.mode: 0644}");
+    let done = render(&files.recipe("src", &mode), &[]).ok();
+    assert!(done.out.contains("mode: \"0644\"\n"), "{}", done.out);
+    let mode = patch("set: {.data.mode: 0644}");
+    render(&files.recipe("src", &mode), &[]).code(2).says(&[
+        "recipe.yaml:9:23: 0644 is 420 to some readers",
+        "write 0o644",
+    ]);
     Ok(())
 }
 

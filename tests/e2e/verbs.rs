@@ -184,6 +184,17 @@ fn a_recipe_is_edited(mode: Mode) -> Verdict {
         .says(&["editor", "nothing was changed"]);
     host.kuke(&["recipe", "edit", "nobody"]).code(3);
 
+    // A manifest without edits leaves them; one that was shown does not.
+    let edits =
+        "  edits:\n  - target: {kind: Cell, name: web}\n    set: {'.metadata.labels.by': hand}\n";
+    host.apply(&format!("{}{edits}", recipe(&dir))).ok();
+    host.apply(&recipe(&dir)).ok();
+    let edits = || host.get("recipe", "web")["spec"]["edits"].clone();
+    assert!(edits().is_array(), "{}", edits());
+    let cut = "awk '/^  edits:/ {cut = 1; next} /^  [a-z]/ {cut = 0} !cut' $1 > $1.new; cat $1.new > $1; rm $1.new";
+    edit(&host, cut, &kuke).ok().says(&["updated"]);
+    assert!(edits().is_null(), "{}", edits());
+
     // Cells as well.
     host.apply(&sleeper("alone")).ok();
     edit(

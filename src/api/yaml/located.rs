@@ -98,7 +98,8 @@ impl<'t> Stream<'t> {
     }
 }
 
-fn expand(tree: &Tree<'_>, problems: &mut Vec<(Problem, Option<Position>)>) -> Value {
+/// The document with aliases and merge keys resolved.
+pub(super) fn expand(tree: &Tree<'_>, problems: &mut Vec<(Problem, Option<Position>)>) -> Value {
     let mut expansion = Expansion {
         anchors: HashMap::new(),
         problems,

@@ -1,7 +1,9 @@
 //! The one place that reads and writes YAML.
 
 mod explain;
+mod free;
 pub mod located;
+pub mod scalar;
 mod tree;
 
 use serde::Serialize;
@@ -11,6 +13,7 @@ use super::problem::{Located, report};
 use super::{Error, Result};
 
 pub(super) use explain::explain;
+pub(super) use free::free;
 pub use tree::Position;
 pub(super) use tree::{Fault, Node, Tree, Value, read};
 

@@ -55,7 +55,7 @@ pub(in crate::api) struct Node<'t> {
 
 #[derive(Debug)]
 pub(in crate::api) enum Value<'t> {
-    /// Text; `true` when written without quotes.
+    /// Text; `true` when written without quotes, and not tagged as text.
     Scalar(Cow<'t, str>, bool),
     List(Vec<Node<'t>>),
     Map(Vec<(Node<'t>, Node<'t>)>),
@@ -174,10 +174,19 @@ impl<'t> Reader<'t> {
                     });
                 }
             }
-            Event::Scalar(text, style, anchor, _) => {
+            Event::Scalar(text, style, anchor, tag) => {
+                let plain = match tag.as_deref() {
+                    None => style == ScalarStyle::Plain,
+                    // The tag `!` alone says that it is text.
+                    Some(tag) => match tag.core_suffix() {
+                        Some("str") => false,
+                        Some(_) => true,
+                        None => style == ScalarStyle::Plain && tag.to_string() != "!",
+                    },
+                };
                 let node = Node {
                     at,
-                    value: Value::Scalar(text, style == ScalarStyle::Plain),
+                    value: Value::Scalar(text, plain),
                     anchor,
                 };
                 self.count(at, 1)?;

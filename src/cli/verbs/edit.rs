@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use clap::Args;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::api::v1::{self, Object, ResourceResult};
-use crate::api::{Code, Error, Result, yaml};
+use crate::api::{self, Code, Error, Release, Result, yaml};
 use crate::cli::context::Context;
 use crate::cli::failure::{Outcome, usage};
 use crate::cli::follow::{follow, single_failure};
@@ -16,6 +16,7 @@ use crate::cli::kind::Kind;
 use crate::cli::output::Format;
 use crate::cli::scope::ScopeFlags;
 use crate::cli::verbs::apply::{Results, print_result};
+use crate::model;
 
 /// Variables that name the editor, and what is used without them.
 const EDITORS: [&str; 2] = ["KUKE_EDITOR", "EDITOR"];
@@ -185,17 +186,11 @@ impl Edited {
         body: &str,
         generation: i64,
     ) -> Result<Applied, crate::cli::failure::Failure> {
-        let mut text = body.to_owned();
-        if let Some(message) = self
-            .message
-            .as_deref()
-            .filter(|_| self.kind == Kind::Recipe)
-            && let Ok(mut read) = serde_saphyr::from_str::<Value>(body)
-        {
-            read["metadata"]["annotations"][crate::model::delivery::keys::COMMIT_MESSAGE] =
-                message.into();
-            text = yaml::to_string(&read)?;
-        }
+        let message = self.message.as_deref();
+        let text = match message.filter(|_| self.kind == Kind::Recipe) {
+            Some(message) => with_message(body, message)?,
+            None => body.to_owned(),
+        };
         let request = v1::ApplyRequest {
             files: vec![v1::ManifestFile {
                 source: "the edited file".to_owned(),
@@ -203,6 +198,8 @@ impl Edited {
             }],
             progress: true,
             expected_generation: Some(generation),
+            // What was shown is all there was, so what is gone was removed.
+            replace_edits: true,
             ..Default::default()
         };
         let events = match context.kukeon().await?.apply(request).await {
@@ -260,6 +257,25 @@ impl Edited {
     }
 }
 
+/// A Recipe with its commit message; what cannot be read is left to the daemon,
+/// which says where.
+fn with_message(body: &str, message: &str) -> Result<String> {
+    let Ok(documents) = api::decode("the edited file", body.as_bytes()) else {
+        return Ok(body.to_owned());
+    };
+    for document in documents {
+        if let api::Object::Release(release) = document.object
+            && let Release::Recipe(mut recipe) = *release
+        {
+            let metadata = recipe.metadata.get_or_insert_default();
+            let key = model::delivery::keys::COMMIT_MESSAGE.to_owned();
+            metadata.annotations.insert(key, message.to_owned());
+            return yaml::to_string(&recipe);
+        }
+    }
+    Ok(body.to_owned())
+}
+
 /// What an attempt to apply came to.
 enum Applied {
     Done(Vec<ResourceResult>),
@@ -274,18 +290,21 @@ fn can_be_mended(code: Code) -> bool {
     )
 }
 
-/// What a person changes of an object, and its generation.
-fn document(object: &Object) -> Result<(Value, i64)> {
+/// What a person changes of an object, and its generation. Keys keep their
+/// order: that of a patch's paths means something.
+fn document(object: &Object) -> Result<(model::Value, i64)> {
     let unreadable = |e: serde_json::Error| Error::failed("Encode", e.to_string());
-    let mut value = serde_json::to_value(object).map_err(unreadable)?;
-    let generation = value["metadata"]["generation"].as_i64().unwrap_or_default();
-    if let Some(all) = value.as_object_mut() {
-        all.remove("status");
-        if let Some(Value::Object(meta)) = all.get_mut("metadata") {
+    let text = serde_json::to_string(object).map_err(unreadable)?;
+    let mut value = model::Value::from_json(&text).map_err(unreadable)?;
+    let generation = value.at(&["metadata", "generation"]);
+    let generation = generation
+        .and_then(model::Value::as_i64)
+        .unwrap_or_default();
+    if let Some(all) = value.as_map_mut() {
+        all.shift_remove("status");
+        if let Some(meta) = all.get_mut("metadata").and_then(model::Value::as_map_mut) {
             let kept = ["name", "namespace", "realm", "labels", "annotations"];
-            let old = std::mem::take(meta);
-            let keep = |(key, _): &(String, Value)| kept.contains(&key.as_str());
-            *meta = old.into_iter().filter(keep).collect::<Map<_, _>>();
+            meta.retain(|key, _| kept.contains(&key.as_str()));
         }
     }
     Ok((value, generation))
@@ -377,6 +396,20 @@ mod tests {
                 labels: [("a".to_owned(), "b".to_owned())].into(),
                 ..Default::default()
             }),
+            spec: Some(external::RecipeSpec {
+                patches: vec![external::Patch {
+                    set: Some(external::Assignments {
+                        items: ["z", "a"]
+                            .map(|path| external::Assignment {
+                                path: path.into(),
+                                value: None,
+                            })
+                            .into(),
+                    }),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }),
             status: Some(external::RecipeStatus::default()),
             ..Default::default()
         };
@@ -390,9 +423,27 @@ mod tests {
             shown.contains("name: web") && shown.contains("a: b"),
             "{shown}"
         );
+        assert!(shown.find("z: null") < shown.find("a: null"), "{shown}");
         for hidden in ["uid", "generation", "status"] {
             assert!(!shown.contains(hidden), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_commit_message_leaves_scalars_as_they_are_read() {
+        let body = "apiVersion: delivery.kokumi.dev/v1alpha1\nkind: Recipe\nmetadata: {name: web}\nspec:\n  source: {path: /x}\n  patches:\n  - {target: {kind: A, name: a}, set: {z: yes, a: 1_000}, setString: {m: 0644}}\n";
+        let text = with_message(body, "why: not").expect("text");
+        for part in [
+            "\"yes\"",
+            "\"1_000\"",
+            "\"0644\"",
+            "commit-message: \"why: not\"",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(text.find("z:") < text.find("a: \"1_000"), "{text}");
+        let broken = "kind: Recipe\nspec: [";
+        assert_eq!(with_message(broken, "x").expect("text"), broken);
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //! section 5).
 
 mod read;
-mod scalar;
 mod write;
 
+use crate::api::yaml::scalar;
 use crate::delivery::failure::{Failure, Result};
 use crate::model::{Value, ValueMap};
 
-pub use read::{Octal, read};
+pub use read::read;
+pub use scalar::Octal;
 pub use write::{manifest, to_yaml};
 
 /// Raised whenever the bytes written for the same input could change.

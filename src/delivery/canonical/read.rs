@@ -9,7 +9,7 @@ use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Span, Tag
 use crate::delivery::failure::{Failure, Result};
 use crate::model::{Value, ValueMap};
 
-use super::{Document, Origin, flatten_one, scalar};
+use super::{Document, Octal, Origin, flatten_one, scalar};
 
 /// Deepest nesting, aliases expanded.
 const MAX_DEPTH: usize = 64;
@@ -19,16 +19,6 @@ const MAX_NODES: usize = 2_000_000;
 const MAX_TEXT: usize = 64 << 20;
 /// Most documents in a stream.
 const MAX_DOCUMENTS: usize = 10_000;
-
-/// What becomes of whole numbers with a leading zero (`0644`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Octal {
-    /// They are octal, as for every Kubernetes tool.
-    Read,
-    /// They are refused: readers disagree.
-    #[default]
-    Refuse,
-}
 
 /// Reads a YAML or JSON stream into its documents: `List` flattened, empty ones
 /// dropped. `file` is its name in messages. YAML 1.2, with merge keys.

@@ -2,11 +2,22 @@
 
 use crate::model::{Number, Value};
 
-use super::read::Octal;
+/// What becomes of whole numbers with a leading zero (`0644`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Octal {
+    /// They are octal, as for every Kubernetes tool.
+    Read,
+    /// They are refused: readers disagree.
+    #[default]
+    Refuse,
+}
 
 /// What a plain scalar means by the core schema of YAML 1.2 (section 10.3.2).
-/// `Err` says why it cannot be read.
-pub(super) fn resolve(text: &str, octal: Octal) -> Result<Value, String> {
+///
+/// # Errors
+/// Why it cannot be read: a number that JSON does not know, or an octal one
+/// that is refused.
+pub fn resolve(text: &str, octal: Octal) -> Result<Value, String> {
     if is_null(text) {
         return Ok(Value::Null);
     }
@@ -23,11 +34,13 @@ pub(super) fn resolve(text: &str, octal: Octal) -> Result<Value, String> {
     }
 }
 
-pub(super) fn is_null(text: &str) -> bool {
+/// Whether a plain scalar is null.
+pub fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
-pub(super) fn truth(text: &str) -> Option<bool> {
+/// What a plain scalar says, where that is true or false.
+pub fn truth(text: &str) -> Option<bool> {
     match text {
         "true" | "True" | "TRUE" => Some(true),
         "false" | "False" | "FALSE" => Some(false),
@@ -36,7 +49,10 @@ pub(super) fn truth(text: &str) -> Option<bool> {
 }
 
 /// The number that a plain scalar is; `None` where it is text.
-pub(super) fn number(text: &str, octal: Octal) -> Result<Option<Number>, String> {
+///
+/// # Errors
+/// As [`resolve`].
+pub fn number(text: &str, octal: Octal) -> Result<Option<Number>, String> {
     let based = |digits: &str, radix| {
         let valid = !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
         valid.then(|| u128::from_str_radix(digits, radix))
@@ -120,7 +136,7 @@ fn whole(text: &str, sign: &str, digits: &str, octal: Octal) -> Result<Number, S
 
 /// Whether a reader of YAML 1.1 or 1.2 could take this plain text for something
 /// other than text. Errs on the side of quotes.
-pub(super) fn is_retyped(text: &str) -> bool {
+pub fn is_retyped(text: &str) -> bool {
     const WORDS: [&str; 10] = [
         "y", "n", "yes", "no", "true", "false", "on", "off", "null", "~",
     ];
