@@ -5,6 +5,7 @@
 
 mod apply;
 mod context;
+mod damaged;
 mod delete;
 mod errors;
 mod exec;

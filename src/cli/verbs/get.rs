@@ -2,12 +2,14 @@
 
 mod watch;
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 
 use crate::api::v1::{self, Object};
 use crate::api::{Code, Error};
 use crate::cli::context::Context;
-use crate::cli::failure::{Outcome, usage};
+use crate::cli::failure::{Failure, Outcome, tell, usage};
 use crate::cli::kind::Kind;
 use crate::cli::output::{Format, images, objects};
 use crate::cli::scope::ScopeFlags;
@@ -112,7 +114,9 @@ impl Get {
             &answer.objects,
             headers,
         )?;
-        Ok(0)
+        let mut told = BTreeSet::new();
+        tell_damaged(context, &answer.damaged, &mut told)?;
+        Ok(u8::from(!told.is_empty()))
     }
 
     /// Looks again and again, and prints what is another than before.
@@ -125,12 +129,15 @@ impl Get {
         request.usage = false;
         let kukeon = context.kukeon().await?;
         let mut watched = watch::Watched::new(self.kind, self.output, !self.no_headers);
+        let mut damaged = BTreeSet::new();
         loop {
-            let mut found = kukeon.get(request.clone()).await?.objects;
+            let answer = kukeon.get(request.clone()).await?;
+            let mut found = answer.objects;
             if let Some(name) = &self.name {
                 found.retain(|object| objects::name(object) == name);
             }
             watched.look(&context.out, &found)?;
+            tell_damaged(context, &answer.damaged, &mut damaged)?;
             context.out.flush()?;
             tokio::time::sleep(watch::PAUSE).await;
         }
@@ -146,7 +153,11 @@ impl Get {
             let named = |object: &Object| objects::name(object) == name;
             let found: Vec<_> = answer.objects.into_iter().filter(named).collect();
             if found.is_empty() {
-                return Err(not_found(self.kind, &name).into());
+                let damaged = answer.damaged.into_iter().find(|o| o.name == name);
+                return Err(match damaged.and_then(|o| o.error) {
+                    Some(error) => Error::from(error).into(),
+                    None => not_found(self.kind, &name).into(),
+                });
             }
             objects::list(&context.out, self.output, self.kind, &found, headers)?;
             return Ok(0);
@@ -196,6 +207,21 @@ impl Get {
         }
         Ok(0)
     }
+}
+
+/// Tells, once each, the objects of a list that cannot be shown.
+fn tell_damaged(
+    context: &Context,
+    damaged: &[v1::ResourceResult],
+    told: &mut BTreeSet<String>,
+) -> Result<(), Failure> {
+    context.out.flush()?;
+    for error in damaged.iter().filter_map(|o| o.error.clone()) {
+        if told.insert(error.message.clone()) {
+            tell(&error.into());
+        }
+    }
+    Ok(())
 }
 
 fn not_found(kind: Kind, name: &str) -> Error {

@@ -10,7 +10,7 @@ use crate::api::v1::{self, ResourceResult};
 use crate::api::{Error, Result};
 use crate::cli::config::duration;
 use crate::cli::context::Context;
-use crate::cli::failure::{Failure, Outcome, tell};
+use crate::cli::failure::{Failure, Outcome, say, tell};
 use crate::cli::follow::{failures, follow, single_failure};
 use crate::cli::output::Format;
 use crate::cli::scope::ScopeFlags;
@@ -225,8 +225,13 @@ pub async fn select(
         selector: selector.to_owned(),
         ..v1::GetRequest::default()
     };
-    let found = kukeon.get(request).await?.objects;
-    Ok(found.into_iter().filter_map(cell_place).collect())
+    let answer = kukeon.get(request).await?;
+    for error in answer.damaged.into_iter().filter_map(|o| o.error) {
+        // Its labels are not known: whether it is meant, nobody can say.
+        say!("Warning: left out: {}", error.message);
+        say!("{}", error.hint);
+    }
+    Ok(answer.objects.into_iter().filter_map(cell_place).collect())
 }
 
 fn cell_place(object: v1::Object) -> Option<(String, v1::Scope)> {
