@@ -10,6 +10,8 @@ use crate::{cgroup, network, runtime, store};
 /// Reason of the error that somebody else held an object's lock for too long.
 pub const LOCK_TIMEOUT: &str = "LockTimeout";
 
+/// Reason of the error that containerd does not answer.
+pub const UNREACHABLE: &str = "ContainerdUnavailable";
 /// Reason of the error that a document cannot be read.
 const CORRUPT: &str = "StoreCorrupt";
 
@@ -76,7 +78,7 @@ impl From<runtime::Error> for Error {
         let (code, reason, hint) = match &error {
             E::Unreachable { .. } => (
                 Code::Unavailable,
-                "ContainerdUnavailable",
+                UNREACHABLE,
                 "install containerd, or check that its service runs; `kuke status` shows what is missing",
             ),
             E::NotFound(_) => (Code::NotFound, "NotFound", ""),

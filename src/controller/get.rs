@@ -5,8 +5,9 @@ use futures::StreamExt;
 
 use super::Controller;
 use super::apply::to_external;
-use super::errors::{is_damage, not_found};
+use super::errors::{UNREACHABLE, is_damage, not_found};
 use super::execute::container_not_found;
+use super::status::last_seen;
 use super::stream::{cell_ref, failure_for, kept_scope, or_default};
 use crate::api::selector::Selector;
 use crate::api::v1::{self, object};
@@ -237,10 +238,16 @@ impl Controller {
     /// A stored cell as it is now; where a loop runs, that is how it is stored.
     async fn look_at(&self, at: &CellRef, stored: Cell) -> Cell {
         if self.is_live() {
-            return stored;
+            return match self.containerd_lost() {
+                Some(why) => last_seen(stored, &why),
+                None => stored,
+            };
         }
-        // Without containerd the stored status is all there is.
-        self.refresh_cell(at).await.unwrap_or(stored)
+        match self.refresh_cell(at).await {
+            Ok(cell) => cell,
+            Err(error) if error.reason == UNREACHABLE => last_seen(stored, &error.message),
+            Err(_) => stored,
+        }
     }
 
     async fn find_containers(
