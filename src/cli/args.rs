@@ -7,7 +7,7 @@ use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser, Subcomman
 
 use super::config::Globals;
 use super::context::Context;
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
 use super::verbs;
 
 /// Aliases are accepted but not completed: a shell would offer them instead of
@@ -313,15 +313,23 @@ pub fn parse(argv: Vec<OsString>) -> Result<Arguments, clap::Error> {
 /// Shows what parsing came to; gives the exit code. A bare `kuke` and a bare
 /// group ask for help, which goes to standard output and succeeds.
 pub fn show(shown: &clap::Error) -> u8 {
-    if shown.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        use std::io::Write;
+    use std::io::Write;
 
-        let _ = write!(anstream::stdout(), "{}", shown.render().ansi());
-        return 0;
+    let bare = shown.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    let printed = match bare {
+        true => write!(anstream::stdout(), "{}", shown.render().ansi()),
+        false => shown.print(),
+    };
+    // Help is what was asked for: where it cannot be written, that failed. A
+    // closed pipe leaves nobody to show it to.
+    match printed.and_then(|()| std::io::stdout().flush()) {
+        Err(error) if bare || !shown.use_stderr() => match Failure::from(error) {
+            Failure::ClosedPipe => 0,
+            failure => failure.report(),
+        },
+        _ if bare => 0,
+        _ => u8::try_from(shown.exit_code()).unwrap_or(2),
     }
-    // A closed pipe leaves nobody to show it to.
-    let _ = shown.print();
-    u8::try_from(shown.exit_code()).unwrap_or(2)
 }
 
 #[cfg(test)]

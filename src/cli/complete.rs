@@ -80,7 +80,7 @@ fn with_names(command: Command, in_process: InProcess) -> Command {
                 "realm" => complete(arg, Kind::Realm),
                 "space" => complete(arg, Kind::Space),
                 "stack" => complete(arg, Kind::Stack),
-                "cell" => complete(arg, Kind::Cell),
+                "cell" | "cells" => complete(arg, Kind::Cell),
                 "container" => complete(arg, Kind::Container),
                 "recipe" => complete(arg, Kind::Recipe),
                 "preparation" => complete(arg, Kind::Preparation),

@@ -26,6 +26,8 @@ pub struct Context {
     pub out: Out,
     /// What was done, for people who interrupt.
     pub done: RefCell<Vec<String>>,
+    /// What is recorded, and goes on without us where a daemon runs.
+    pub recorded: RefCell<Vec<String>>,
     /// The capability in this process, once it was opened.
     opened: RefCell<Option<Arc<dyn Kukeon>>>,
     shape: Shape,
@@ -49,6 +51,7 @@ impl Context {
             config,
             out: Out::stdout(),
             done: RefCell::default(),
+            recorded: RefCell::default(),
             opened: RefCell::default(),
             shape,
             in_process,
@@ -168,9 +171,15 @@ impl Context {
 
     /// Says what state things are in after Ctrl-C.
     fn interrupted(&self, signal: signals::Interrupt) -> Failure {
-        let done = self.done.borrow();
+        let (done, recorded) = (self.done.borrow(), self.recorded.borrow());
         if !self.shape.changes {
             crate::cli::failure::say!("Interrupted.");
+        } else if !recorded.is_empty() {
+            let next = match self.works_here() {
+                true => "run the same command again to see it through",
+                false => "kukeond goes on with it, and `kuke kill` ends a grace at once",
+            };
+            crate::cli::failure::say!("Interrupted; recorded: {}. {next}.", recorded.join(", "));
         } else {
             let so_far = if done.is_empty() {
                 "nothing is finished".to_owned()

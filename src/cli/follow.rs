@@ -22,6 +22,9 @@ pub async fn follow(
     let mut results = Vec::new();
     while let Some(event) = events.next().await {
         match event?.event {
+            Some(v1::event::Event::Progress(message)) if message.recorded => {
+                context.recorded.borrow_mut().push(message.text);
+            }
             Some(v1::event::Event::Progress(message)) => show.update(&message),
             Some(v1::event::Event::Result(result)) => {
                 if result.error.is_none() {

@@ -126,6 +126,7 @@ mod tests {
             current: 1,
             total: 2048,
             done: false,
+            recorded: false,
         };
         let line = changed_line(&mut last, &message).expect("first");
         assert_eq!(line, "abababababab: downloading (2.00 KiB)");

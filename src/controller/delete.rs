@@ -4,10 +4,11 @@ use futures::StreamExt;
 
 use super::Controller;
 use super::apply::meta_mut;
-use super::errors::not_found;
+use super::errors::{is_damage, not_found};
 use super::execute::container_not_found;
 use super::plan::plan_kept;
 use super::reconcile::LOCK_WAIT;
+use super::step::{Plan, Step};
 use super::stream::{Emitter, failure_for, kept_scope, or_default, result_for};
 use crate::api::{Code, Error, Result, v1};
 use crate::apply;
@@ -108,7 +109,7 @@ impl Controller {
         request: &v1::DeleteRequest,
         emit: &Emitter,
     ) -> Result<Vec<String>> {
-        match self.identity(at)? {
+        match self.identity_for_deletion(at, request.cascade).await? {
             Some(uid) => self.delete_known(at, &uid, request, emit).await,
             None => Err(self.first_missing(at)),
         }
@@ -177,6 +178,12 @@ impl Controller {
         }
         let mut below = futures::stream::iter(children)
             .map(|(of_child, child)| async move {
+                let of_child = match of_child {
+                    Err(error) if is_damage(&error) => {
+                        self.identity_for_deletion(&child, request.cascade).await
+                    }
+                    known => known,
+                };
                 let done = match of_child {
                     Ok(Some(uid)) => Box::pin(self.delete_known(&child, &uid, request, emit)).await,
                     Ok(None) => Err(not_found(&child)),
@@ -230,16 +237,27 @@ impl Controller {
             .store
             .lock(&object, LockMode::Exclusive, LOCK_WAIT)
             .await?;
-        let Some(mut stored) = self.stored(&object)? else {
-            return Err(not_found(&object));
+        let plan = match self.stored(&object) {
+            // There is nothing of a secret but its document.
+            Err(error) if is_damage(&error) && at.kind == KeptKind::Secret => {
+                self.refuse_used(at)?;
+                let mut plan = Plan::default();
+                plan.step_if(true, Step::RemoveDocument);
+                plan
+            }
+            stored => {
+                let Some(mut stored) = stored? else {
+                    return Err(not_found(&object));
+                };
+                self.refuse_used(at)?;
+                // Intent first: data that is half gone must not be taken for whole.
+                meta_mut(&mut stored)
+                    .deletion
+                    .get_or_insert_with(jiff::Timestamp::now);
+                self.put(&stored)?;
+                plan_kept(stored.meta())
+            }
         };
-        self.refuse_used(at)?;
-        // Intent first: data that is half gone must not be taken for whole.
-        meta_mut(&mut stored)
-            .deletion
-            .get_or_insert_with(jiff::Timestamp::now);
-        self.put(&stored)?;
-        let plan = plan_kept(stored.meta());
         let store = self.store.clone();
         let gone = object.clone();
         let removed = tokio::task::spawn_blocking(move || store.remove(&gone)).await;
@@ -313,7 +331,7 @@ impl Controller {
     }
 
     /// What tells an object from a later one of the same name.
-    fn identity(&self, at: &ObjectRef) -> Result<Option<String>> {
+    pub(super) fn identity(&self, at: &ObjectRef) -> Result<Option<String>> {
         Ok(self.stored(at)?.map(|object| object.meta().uid.clone()))
     }
 

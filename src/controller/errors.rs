@@ -1,12 +1,51 @@
 //! Errors of the rooms below, as the one error of the edge: class, stable
 //! reason, message and what to do.
 
+use std::path::Path;
+
 use crate::api::{Code, Error};
 use crate::model::{NameError, ObjectRef};
 use crate::{cgroup, network, runtime, store};
 
 /// Reason of the error that somebody else held an object's lock for too long.
 pub const LOCK_TIMEOUT: &str = "LockTimeout";
+
+/// Reason of the error that containerd does not answer.
+pub const UNREACHABLE: &str = "ContainerdUnavailable";
+/// Reason of the error that a document cannot be read.
+const CORRUPT: &str = "StoreCorrupt";
+
+/// Whether an error says that a document is damaged.
+pub fn is_damage(error: &Error) -> bool {
+    error.reason == CORRUPT
+}
+
+/// What to do about a damaged document. Removing the file alone would leave
+/// what it made on the host without an owner.
+fn mend(path: &Path) -> String {
+    let mut above = path.iter().rev().map(|part| part.to_string_lossy());
+    let file = above.next().unwrap_or_default();
+    let mut name = || above.next().unwrap_or_default();
+    match &*file {
+        "cell.yaml" => {
+            let (cell, stack, space, realm) = (name(), name(), name(), name());
+            format!(
+                "`kuke delete cell {cell} --realm {realm} --space {space} --stack {stack}` removes the \
+                 cell and all that is left of it on the host; then apply its manifest again"
+            )
+        }
+        "stack.yaml" => {
+            let (stack, space, realm) = (name(), name(), name());
+            format!(
+                "apply stack {stack} again after `kuke delete stack {stack} --realm {realm} --space \
+                 {space} --cascade`, or repair the file"
+            )
+        }
+        _ => "repair that file, from a backup for instance; to remove it would leave what it made \
+              on the host"
+            .to_owned(),
+    }
+}
 
 /// `CellNotFound` and its like.
 pub fn not_found(at: &ObjectRef) -> Error {
@@ -39,7 +78,7 @@ impl From<runtime::Error> for Error {
         let (code, reason, hint) = match &error {
             E::Unreachable { .. } => (
                 Code::Unavailable,
-                "ContainerdUnavailable",
+                UNREACHABLE,
                 "install containerd, or check that its service runs; `kuke status` shows what is missing",
             ),
             E::NotFound(_) => (Code::NotFound, "NotFound", ""),
@@ -171,11 +210,9 @@ impl From<store::Error> for Error {
                 "use --cascade to delete its children too",
             ),
             E::InstanceMismatch { .. } => (Code::Conflict, "InstanceMismatch", ""),
-            E::Corrupt { .. } => (
-                Code::Failed,
-                "StoreCorrupt",
-                "repair or remove that file; nothing else depends on its exact bytes",
-            ),
+            E::Corrupt { path, .. } => {
+                return Error::new(Code::Failed, CORRUPT, message).hint(mend(path));
+            }
             E::Stale { .. } => (
                 Code::Conflict,
                 "Stale",

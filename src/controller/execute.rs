@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::Controller;
@@ -250,7 +249,6 @@ impl Controller {
     ) -> Result<()> {
         let runtime = &self.runtime;
         let namespace = &target.parents.namespace;
-        let mut kills = self.kills.subscribe();
         match runtime.set_labels(namespace, id, &run_label(0)).await {
             Ok(()) | Err(runtime::Error::NotFound(_)) => {}
             Err(error) => return Err(error.into()),
@@ -264,7 +262,6 @@ impl Controller {
                     Ok(Err(error)) => return Err(error.into()),
                     Err(_) => {}
                 },
-                () = killed(&mut kills, &target.at) => {}
                 () = watch.cancel.cancelled() => {
                     return Err(Error::new(Code::Cancelled, "Cancelled", "cancelled during the grace period"));
                 }
@@ -414,18 +411,6 @@ impl Controller {
             (label::INSTANCE.to_owned(), self.settings.instance()),
             (label::REALM.to_owned(), realm.to_string()),
         ])
-    }
-}
-
-/// Waits until somebody wants an object killed.
-async fn killed(kills: &mut broadcast::Receiver<ObjectRef>, at: &ObjectRef) {
-    loop {
-        match kills.recv().await {
-            Ok(killed) if killed == *at => return,
-            // One that was missed comes again, as long as it is wanted.
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-        }
     }
 }
 

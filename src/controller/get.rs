@@ -5,9 +5,10 @@ use futures::StreamExt;
 
 use super::Controller;
 use super::apply::to_external;
-use super::errors::not_found;
+use super::errors::{UNREACHABLE, is_damage, not_found};
 use super::execute::container_not_found;
-use super::stream::{cell_ref, kept_scope, or_default};
+use super::status::last_seen;
+use super::stream::{cell_ref, failure_for, kept_scope, or_default};
 use crate::api::selector::Selector;
 use crate::api::v1::{self, object};
 use crate::api::{Error, Result, v1beta1};
@@ -23,11 +24,14 @@ impl Controller {
     pub(super) async fn find(&self, request: &v1::GetRequest) -> Result<v1::GetResponse> {
         let selector = request.selector.parse::<Selector>()?;
         let scope = request.scope.clone().unwrap_or_default();
-        let mut objects = match request.kind.as_str() {
+        let found = match request.kind.as_str() {
             "Realm" | "Space" | "Stack" => self.find_scopes(request, &scope)?,
             "Cell" => {
                 let cells = self.find_cells(&request.name, &scope).await?;
-                cells.into_iter().map(AnyObject::Cell).collect()
+                Found {
+                    objects: cells.objects.into_iter().map(AnyObject::Cell).collect(),
+                    damaged: cells.damaged,
+                }
             }
             "Volume" => self.find_kept(KeptKind::Volume, &request.name, &scope)?,
             "Secret" => self.find_kept(KeptKind::Secret, &request.name, &scope)?,
@@ -39,12 +43,16 @@ impl Controller {
                 );
             }
         };
-        objects.retain(|o| selector.matches(&o.meta().labels));
-        let mut objects: Vec<_> = objects.iter().filter_map(to_external).collect();
+        let matching = found.objects.iter();
+        let matching = matching.filter(|o| selector.matches(&o.meta().labels));
+        let mut objects: Vec<_> = matching.filter_map(to_external).collect();
         if request.usage {
             objects.iter_mut().for_each(|o| self.add_usage(o));
         }
-        Ok(v1::GetResponse { objects })
+        Ok(v1::GetResponse {
+            objects,
+            damaged: found.damaged,
+        })
     }
 
     /// Adds what a cell or container uses now, as far as its cgroup tells.
@@ -102,7 +110,7 @@ impl Controller {
         })
     }
 
-    fn find_scopes(&self, request: &v1::GetRequest, scope: &v1::Scope) -> Result<Vec<AnyObject>> {
+    fn find_scopes(&self, request: &v1::GetRequest, scope: &v1::Scope) -> Result<Found<AnyObject>> {
         if !request.name.is_empty() {
             let name: Name = request.name.parse()?;
             let at: ObjectRef = match request.kind.as_str() {
@@ -120,7 +128,7 @@ impl Controller {
                 .into(),
             };
             return match self.stored(&at)? {
-                Some(object) => Ok(vec![object]),
+                Some(object) => Ok(Found::one(object)),
                 None => Err(self.first_missing(&at)),
             };
         }
@@ -129,18 +137,18 @@ impl Controller {
             "Space" => self.spaces_in(scope)?.into_iter().map(Into::into).collect(),
             _ => self.stacks_in(scope)?.into_iter().map(Into::into).collect(),
         };
-        let mut found = Vec::new();
+        let mut found = Found::default();
         for at in refs {
-            found.extend(self.stored(&at)?);
+            found.add(&at, self.stored(&at))?;
         }
         Ok(found)
     }
 
-    fn find_kept(&self, kind: KeptKind, name: &str, scope: &v1::Scope) -> Result<Vec<AnyObject>> {
+    fn find_kept(&self, kind: KeptKind, name: &str, scope: &v1::Scope) -> Result<Found<AnyObject>> {
         if !name.is_empty() {
             let at: ObjectRef = kept_scope(scope)?.keeps(kind, name.parse()?).into();
             let found = self.stored(&at)?;
-            return Ok(vec![found.ok_or_else(|| self.first_missing(&at))?]);
+            return Ok(Found::one(found.ok_or_else(|| self.first_missing(&at))?));
         }
         let mut scopes: Vec<ObjectRef> = Vec::new();
         for realm in self.store.realms()? {
@@ -163,10 +171,11 @@ impl Controller {
             };
             asked.iter().enumerate().all(fits)
         });
-        let mut found = Vec::new();
+        let mut found = Found::default();
         for at in scopes {
             for kept in self.store.kept(&at, kind)? {
-                found.extend(self.stored(&kept.into())?);
+                let kept = kept.into();
+                found.add(&kept, self.stored(&kept))?;
             }
         }
         Ok(found)
@@ -201,33 +210,44 @@ impl Controller {
         Ok(found)
     }
 
-    async fn find_cells(&self, name: &str, scope: &v1::Scope) -> Result<Vec<Cell>> {
+    async fn find_cells(&self, name: &str, scope: &v1::Scope) -> Result<Found<Cell>> {
         let refs = if name.is_empty() {
             self.cells_in(scope)?
         } else {
             let at = cell_ref(name, Some(scope))?;
-            self.get_cell(&at)?;
-            vec![at]
+            return Ok(Found::one(self.look_at(&at, self.get_cell(&at)?).await));
         };
-        if self.is_live() {
-            let mut cells = Vec::new();
-            for at in &refs {
-                cells.extend(self.store.cell(at)?);
-            }
-            return Ok(cells);
-        }
-        let fresh = futures::stream::iter(refs)
+        let read = futures::stream::iter(refs)
             .map(|at| async move {
-                match self.refresh_cell(&at).await {
-                    Ok(cell) => Ok(Some(cell)),
-                    // Without containerd the stored status is all there is.
-                    Err(_) => Ok(self.store.cell(&at)?),
-                }
+                let cell = match self.store.cell(&at) {
+                    Ok(Some(cell)) => Ok(Some(self.look_at(&at, cell).await)),
+                    other => other.map_err(Into::into),
+                };
+                (ObjectRef::from(at), cell)
             })
             .buffered(WIDTH)
-            .collect::<Vec<Result<Option<Cell>>>>()
+            .collect::<Vec<_>>()
             .await;
-        fresh.into_iter().filter_map(Result::transpose).collect()
+        let mut found = Found::default();
+        for (at, cell) in read {
+            found.add(&at, cell)?;
+        }
+        Ok(found)
+    }
+
+    /// A stored cell as it is now; where a loop runs, that is how it is stored.
+    async fn look_at(&self, at: &CellRef, stored: Cell) -> Cell {
+        if self.is_live() {
+            return match self.containerd_lost() {
+                Some(why) => last_seen(stored, &why),
+                None => stored,
+            };
+        }
+        match self.refresh_cell(at).await {
+            Ok(cell) => cell,
+            Err(error) if error.reason == UNREACHABLE => last_seen(stored, &error.message),
+            Err(_) => stored,
+        }
     }
 
     async fn find_containers(
@@ -236,13 +256,14 @@ impl Controller {
         scope: &v1::Scope,
         selector: &Selector,
     ) -> Result<v1::GetResponse> {
-        let cells = if request.name.is_empty() {
+        let found = if request.name.is_empty() {
             self.find_cells("", scope).await?
         } else {
             self.find_cells(&scope.cell, scope).await?
         };
+        let cells = &found.objects;
         let mut objects = Vec::new();
-        for cell in &cells {
+        for cell in cells {
             if !selector.matches(&cell.meta.labels) {
                 continue;
             }
@@ -266,7 +287,46 @@ impl Controller {
                 None => not_found(&cell_ref(&scope.cell, Some(scope))?.into()),
             });
         }
-        Ok(v1::GetResponse { objects })
+        Ok(v1::GetResponse {
+            objects,
+            damaged: found.damaged,
+        })
+    }
+}
+
+/// What a list holds.
+struct Found<T> {
+    objects: Vec<T>,
+    /// Those whose documents cannot be read, each with its error.
+    damaged: Vec<v1::ResourceResult>,
+}
+
+impl<T> Default for Found<T> {
+    fn default() -> Self {
+        Self {
+            objects: Vec::new(),
+            damaged: Vec::new(),
+        }
+    }
+}
+
+impl<T> Found<T> {
+    fn one(object: T) -> Self {
+        Self {
+            objects: vec![object],
+            damaged: Vec::new(),
+        }
+    }
+
+    /// Adds one that was read. A damaged one is told beside the others, which it
+    /// does not hide.
+    fn add(&mut self, at: &ObjectRef, read: Result<Option<T>>) -> Result<()> {
+        match read {
+            Ok(object) => self.objects.extend(object),
+            Err(error) if is_damage(&error) => self.damaged.push(failure_for(at, &error)),
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 }
 

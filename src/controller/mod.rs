@@ -5,6 +5,7 @@
 
 mod apply;
 mod context;
+mod damaged;
 mod delete;
 mod errors;
 mod exec;
@@ -29,9 +30,9 @@ mod upkeep;
 mod web;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use plan::{Options, Verdict, plan_cell, plan_realm, plan_space, plan_stack};
@@ -57,10 +58,12 @@ pub struct Controller {
     /// Files of secrets.
     staging: Staging,
     queue: queue::Queue<ObjectRef>,
-    /// Cells that are being killed: whoever gives one a grace ends it.
-    kills: broadcast::Sender<ObjectRef>,
+    /// Cancelled when the process ends: work that outlives its caller stops.
+    ending: CancellationToken,
     /// The loop runs: stored status is kept fresh by events.
     live: AtomicBool,
+    /// Why containerd cannot be asked, as the loop knows.
+    lost: Mutex<Option<String>>,
     /// The registry's content, from first use on.
     registry: OnceLock<Storage>,
     /// Work that goes on after its caller left, until it is consistent.
@@ -85,7 +88,8 @@ impl Controller {
             cgroups,
             staging,
             queue: queue::Queue::default(),
-            kills: broadcast::Sender::new(64),
+            ending: CancellationToken::new(),
+            lost: Mutex::default(),
             live: AtomicBool::new(false),
             registry: OnceLock::new(),
             tasks: TaskTracker::new(),
@@ -99,6 +103,7 @@ impl Controller {
 
     /// Waits until cancelled work has reached a consistent state.
     pub async fn settle(&self) {
+        self.ending.cancel();
         self.tasks.close();
         self.tasks.wait().await;
         self.tasks.reopen();

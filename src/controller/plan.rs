@@ -273,6 +273,29 @@ fn plan_deletion(cell: &Cell, observed: &ObservedCell, options: &Options) -> Pla
     plan
 }
 
+/// Steps that end every grace which somebody gives a task now: one that was told
+/// to end has lost its run label.
+pub fn plan_cut(observed: &ObservedCell) -> Plan {
+    let graced = observed.containers.iter().filter(|(_, record)| {
+        let state = record.task.map(|t| t.state);
+        let up = matches!(state, Some(TaskState::Running | TaskState::Paused));
+        up && run_of(record) == 0
+    });
+    let mut plan = Plan::default();
+    plan.stage(
+        graced
+            .map(|(name, record)| {
+                vec![Step::StopTask {
+                    container: name.clone(),
+                    id: record.id.clone(),
+                    grace: 0,
+                }]
+            })
+            .collect(),
+    );
+    plan
+}
+
 /// What shall be with every container, in spec order.
 pub fn verdicts<'a>(cell: &'a Cell, observed: &ObservedCell) -> Vec<(&'a ContainerSpec, Verdict)> {
     let own = |spec: &ContainerSpec| verdict(cell, spec, observed);

@@ -302,3 +302,35 @@ fn a_running_cell_comes_back_after_a_reboot() {
     assert_eq!(cell.status.state, CellState::Ready);
     assert!(host.seen.sandbox.attached);
 }
+
+/// `kill` ends what is told to end, in whatever process that is waited for, and
+/// nothing else.
+#[test]
+fn only_a_grace_is_cut_short() {
+    let (_, mut host) = pair();
+    assert!(plan_cut(&host.seen).is_empty());
+    let told = host.seen.containers.get_mut(&name("a")).unwrap();
+    told.labels.insert(label::RUN.into(), "0".into());
+    let id = told.id.clone();
+    let steps: Vec<Step> = plan_cut(&host.seen).steps().cloned().collect();
+    let wanted = Step::StopTask {
+        container: name("a"),
+        id,
+        grace: 0,
+    };
+    assert_eq!(steps, [wanted]);
+    host.let_end();
+    assert!(plan_cut(&host.seen).is_empty());
+}
+
+#[test]
+fn what_cannot_be_observed_is_told_as_last_seen() {
+    let (cell, _) = pair();
+    assert_eq!(cell.status.state, CellState::Ready);
+    let cell = crate::controller::status::last_seen(cell, "no answer");
+    assert_eq!(cell.status.state, CellState::Unknown);
+    assert_eq!(cell.status.message, "last seen Ready: no answer");
+    let container = &cell.status.containers[0];
+    assert_eq!(container.state, ContainerState::Unknown);
+    assert_eq!(container.message, "last seen Ready");
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Controller;
 use super::context::CellContext;
+use super::errors::is_damage;
 use super::execute::{Target, Watch};
 use super::plan::{Options, plan_cell, plan_kept, plan_realm, plan_space, plan_stack};
 use super::status::{derive, next_look};
@@ -93,13 +94,17 @@ impl Controller {
     /// is being deleted is deleted too.
     async fn mark_children(&self, at: &ObjectRef, wait: Duration) -> Result<()> {
         for child in self.child_refs(at)? {
-            if !self.is_being_deleted(&child)? {
+            let marked = match self.is_being_deleted(&child) {
+                Err(error) if is_damage(&error) => false,
+                marked => marked?,
+            };
+            if !marked {
                 let _lock = self.store.lock(&child, LockMode::Exclusive, wait).await?;
                 if !self.is_being_deleted(at)? {
                     // It is gone, and this is one that came after it.
                     return Ok(());
                 }
-                if let Some(mut object) = self.stored(&child)? {
+                if let Some(mut object) = self.stored_or_marked(&child)? {
                     super::apply::meta_mut(&mut object)
                         .deletion
                         .get_or_insert_with(jiff::Timestamp::now);

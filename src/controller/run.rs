@@ -1,8 +1,8 @@
 //! The daemon's loop. Level-triggered: events and calls only say *which* object
 //! to look at; what is done depends on what is seen then.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -10,19 +10,22 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Controller;
-use super::errors::LOCK_TIMEOUT;
+use super::errors::{LOCK_TIMEOUT, UNREACHABLE};
 use super::execute::Watch;
-use crate::api::Code;
+use crate::api::{Code, Error};
 use crate::model::ObjectRef;
+use crate::runtime::container_owner;
 
 /// Objects that are worked on side by side.
 const WORKERS: usize = 4;
 /// How long a worker waits for an object that somebody else works on; a caller
 /// may hold one for as long as a grace period lasts, and others must not wait.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Pause before containerd is asked for events again, and before an object that
+/// First pause before containerd is asked for events again, and the one before an object that
 /// somebody else works on is looked at again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Longest pause before containerd is asked for events again.
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
 impl Controller {
     /// Reconciles what containerd events and API calls enqueue, and everything
@@ -76,6 +79,10 @@ impl Controller {
                     self.queue.add_after(key, RETRY);
                     continue;
                 }
+                // That is told already, and not of each object.
+                Err(error) if error.reason == UNREACHABLE && self.containerd_lost().is_some() => {
+                    tracing::debug!(object = %key, %error, "not reconciled");
+                }
                 Err(error) => {
                     tracing::warn!(object = %key, reason = error.reason, %error, "not reconciled");
                 }
@@ -88,9 +95,14 @@ impl Controller {
     /// and everything looked at, since events may have been missed.
     async fn listen(self: Arc<Self>, stop: CancellationToken) {
         let mut first = true;
+        let mut pause = RETRY;
         while !stop.is_cancelled() {
             let events = async {
                 let mut events = self.runtime.events().await?;
+                pause = RETRY;
+                if self.note_containerd(None) {
+                    tracing::info!("containerd is there again");
+                }
                 if !first {
                     self.enqueue_everything();
                 }
@@ -99,25 +111,46 @@ impl Controller {
                     let event = event?;
                     self.enqueue_owner(&event.namespace, &event.container);
                 }
-                Ok::<(), crate::api::Error>(())
+                Ok::<(), Error>(())
             };
             tokio::select! {
                 ended = events => {
-                    if let Err(error) = ended {
-                        tracing::warn!(%error, "no events from containerd");
+                    // Told once, and not each time it is tried again.
+                    if let Err(error) = ended
+                        && self.note_containerd(Some(&error))
+                    {
+                        tracing::warn!(%error, "no events from containerd; it is asked again and again");
                     }
+                    first = false;
                 }
                 () = stop.cancelled() => return,
             }
             tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_RETRY),
                 () = stop.cancelled() => return,
             }
         }
     }
 
+    /// Notes why containerd cannot be asked, or that it can; whether that is new.
+    fn note_containerd(&self, error: Option<&Error>) -> bool {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = lost.is_some() != error.is_some();
+        *lost = error.map(|error| error.message.clone());
+        news
+    }
+
+    /// Why containerd cannot be asked now; none when it can.
+    pub(super) fn containerd_lost(&self) -> Option<String> {
+        self.lost
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// The cell whose container has this id. Ids are made by us from names, so
-    /// the store tells; no question to containerd is needed.
+    /// they tell; of a shortened one the store does. No question to containerd
+    /// is needed.
     fn enqueue_owner(&self, namespace: &str, id: &str) {
         let Ok(realms) = self.store.realms() else {
             return;
@@ -128,6 +161,12 @@ impl Controller {
             };
             if self.settings.namespace(&object) != namespace {
                 continue;
+            }
+            if let Some(at) = container_owner(&realm, id) {
+                if self.store.exists(&at.clone().into()).unwrap_or(false) {
+                    self.queue.add(at.into());
+                }
+                return;
             }
             for at in self.cells_of(&realm) {
                 let Ok(Some(cell)) = self.store.cell(&at) else {

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::Controller;
+use super::errors::is_damage;
 use super::stream::{Emitter, or_default, result_for};
 use crate::api::{Error, Result, v1};
 use crate::apply;
@@ -70,7 +71,7 @@ impl Controller {
             match self.delete_tree(&at, &request, emit).await {
                 Ok(_) => emit.result(result_for(&at, "deleted")),
                 // What a damaged document described is found by its marks.
-                Err(error) if error.reason == "StoreCorrupt" => {
+                Err(error) if is_damage(&error) => {
                     tracing::warn!(%error, "goes with the rest");
                 }
                 Err(error) => failures.push(error),

@@ -1,5 +1,6 @@
 //! Derivation of status from intent and observation. Pure, like `plan`.
 
+use super::errors::UNREACHABLE;
 use super::plan::{Options, Verdict, verdicts};
 use crate::apply::spec_hash;
 use crate::model::{
@@ -253,6 +254,20 @@ fn summarise(
         (false, _) if all_done => (CellState::Exited, none(), none()),
         (false, _) => (CellState::Pending, none(), none()),
     }
+}
+
+/// A cell that cannot be observed now, and why: what was last seen is told as
+/// such, and not as what is.
+pub fn last_seen(mut cell: Cell, why: &str) -> Cell {
+    let status = &mut cell.status;
+    status.message = format!("last seen {:?}: {why}", status.state);
+    UNREACHABLE.clone_into(&mut status.reason);
+    status.state = CellState::Unknown;
+    for container in &mut status.containers {
+        container.message = format!("last seen {:?}", container.state);
+        container.state = ContainerState::Unknown;
+    }
+    cell
 }
 
 /// When the cell must be looked at again, if time alone changes its plan.

@@ -101,6 +101,7 @@ fn progress_event(p: Progress) -> v1::Event {
             current: p.current,
             total: p.total,
             done: p.done,
+            recorded: p.recorded,
         })),
     }
 }

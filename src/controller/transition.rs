@@ -6,13 +6,13 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::Controller;
-use super::execute::{Watch, container_not_found, panicked};
-use super::plan::{Verdict, verdicts};
+use super::execute::{Target, Watch, container_not_found, panicked};
+use super::plan::{Verdict, plan_cut, verdicts};
 use super::reconcile::{LOCK_WAIT, Outcome};
 use super::stream::{Emitter, cell_ref, result_for};
 use crate::api::{Error, Result, v1};
 use crate::model::{
-    Cell, CellRef, CellState, ContainerState, ContainerStatus, Name, ObjectRef, RunState,
+    Cell, CellRef, CellState, ContainerState, ContainerStatus, Name, ObjectRef, Progress, RunState,
 };
 use crate::runtime::{container_id, log};
 use crate::store::LockMode;
@@ -49,7 +49,7 @@ impl Controller {
         let lock = self.store.lock(&object, LockMode::Exclusive, LOCK_WAIT);
         let _lock = tokio::select! {
             lock = lock => lock?,
-            never = self.cut_graces(&object), if request.action == "kill" => match never {},
+            never = self.cut_graces(&at), if request.action == "kill" => match never {},
         };
         let mut cell = self.get_cell(&at)?;
         if cell.meta.deletion.is_some() {
@@ -77,7 +77,21 @@ impl Controller {
             cell.spec.restart_generation = cell.spec.run_generation;
         }
         self.store.put_cell(&cell)?;
-        let outcome = self.reconcile_cell(cell, &options, &emit.watch).await?;
+        emit.watch.progress.send(Progress {
+            id: at.to_string(),
+            text: format!("{} of cell {}", request.action, at.cell),
+            recorded: true,
+            ..Progress::default()
+        });
+        // The loop would go on with it anyhow, but does not know of the grace.
+        let watch = Watch {
+            cancel: match self.is_live() {
+                true => self.ending.clone(),
+                false => emit.watch.cancel.clone(),
+            },
+            ..emit.watch.clone()
+        };
+        let outcome = self.reconcile_cell(cell, &options, &watch).await?;
         if let Some(due) = outcome.again {
             self.enqueue_at(object.clone(), due);
         }
@@ -91,14 +105,24 @@ impl Controller {
         Ok(())
     }
 
-    /// Ends the grace that anybody in this process gives a cell, again and again
-    /// for as long as it is polled.
-    async fn cut_graces(&self, at: &ObjectRef) -> std::convert::Infallible {
+    /// Ends the grace that anybody, in whatever process, gives a cell, again and
+    /// again for as long as it is polled.
+    async fn cut_graces(&self, at: &CellRef) -> std::convert::Infallible {
         loop {
-            // Nobody listens when nobody waits.
-            let _ = self.kills.send(at.clone());
+            if let Err(error) = self.cut_grace(at).await {
+                tracing::debug!(cell = %at, %error, "nothing is cut short");
+            }
             tokio::time::sleep(KILL_AGAIN).await;
         }
+    }
+
+    /// Takes no lock: whoever holds it waits for the end of what is killed here.
+    async fn cut_grace(&self, at: &CellRef) -> Result<()> {
+        let context = self.cell_context(self.get_cell(at)?)?;
+        let observed = self.observe_cell(&context).await?;
+        let plan = plan_cut(&observed);
+        self.execute(&Target::from(&context), &plan, &Watch::default())
+            .await
     }
 
     /// Whether a container of a running cell has ended for good; `start` then

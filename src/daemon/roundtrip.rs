@@ -90,6 +90,7 @@ impl Kukeon for Echo {
         let count = request.name.parse().unwrap_or(1);
         Ok(v1::GetResponse {
             objects: vec![cell; count],
+            damaged: Vec::new(),
         })
     }
     async fn delete(&self, request: v1::DeleteRequest) -> Result<EventStream> {

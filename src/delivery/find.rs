@@ -31,6 +31,7 @@ impl Delivery {
         found.retain(|object| selector.matches(&object.meta().labels));
         Ok(v1::GetResponse {
             objects: found.iter().map(external::object).collect(),
+            damaged: Vec::new(),
         })
     }
 }

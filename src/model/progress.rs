@@ -15,6 +15,8 @@ pub struct Progress {
     pub total: u64,
     /// This id is finished.
     pub done: bool,
+    /// What was asked for is recorded, and stays so without the caller.
+    pub recorded: bool,
 }
 
 /// Where progress goes. Cheap to clone; never blocks.

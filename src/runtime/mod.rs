@@ -24,8 +24,8 @@ pub use error::{Error, Result};
 pub use staging::{StagedFile, Staging};
 
 use crate::model::{
-    CellRef, ContainerSpec, Labels, Name, ObservedContainer, ProgressSink, RegistryCredential,
-    TaskExit,
+    CellRef, ContainerSpec, Labels, Name, ObservedContainer, ProgressSink, RealmRef,
+    RegistryCredential, TaskExit,
 };
 
 /// What the controller asks of containerd. One implementation talks to a real
@@ -321,4 +321,41 @@ pub fn container_id(cell: &CellRef, container: &Name) -> String {
         .take(55)
         .collect();
     format!("{}.{hex}", front.trim_end_matches(['-', '_']))
+}
+
+/// The cell whose container has this id in the namespace of its realm; none when
+/// the id is a shortened one, which does not tell. See [`container_id`].
+pub fn container_owner(realm: &RealmRef, id: &str) -> Option<CellRef> {
+    // Names have no `_`, and only a shortened id has `--` or other parts.
+    let parts: Vec<&str> = id.split('_').collect();
+    let [space, stack, cell, container] = parts[..] else {
+        return None;
+    };
+    let cell = realm
+        .space(space.parse().ok()?)
+        .stack(stack.parse().ok()?)
+        .cell(cell.parse().ok()?);
+    let container: Name = container.parse().ok()?;
+    (container_id(&cell, &container) == id).then_some(cell)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_tells_its_owner_unless_it_was_shortened() {
+        let name = |text: &str| text.parse::<Name>().expect("a name");
+        let realm = RealmRef { realm: name("r") };
+        let cell = |cell: &str| realm.space(name("s")).stack(name("t")).cell(name(cell));
+        let id = container_id(&cell("web-1"), &name("main"));
+        assert_eq!(container_owner(&realm, &id), Some(cell("web-1")));
+        for shortened in [cell(&"w".repeat(63)), cell("a--b")] {
+            let id = container_id(&shortened, &name("a-container"));
+            assert_eq!(container_owner(&realm, &id), None, "{id}");
+        }
+        for foreign in ["", "main", "a_b_c", "a_b_c_d_e", "A_b_c_d"] {
+            assert_eq!(container_owner(&realm, foreign), None, "{foreign}");
+        }
+    }
 }

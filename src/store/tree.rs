@@ -101,6 +101,20 @@ impl Store {
         Ok(self.names(&rel(at), file)?.into_iter().collect())
     }
 
+    /// Containers of a cell whose document or log lies in its directory,
+    /// whatever `cell.yaml` says.
+    pub fn container_names(&self, at: &CellRef) -> Result<Vec<Name>> {
+        let dir = beneath::join(&rel(&at.clone().into()), "containers");
+        let mut found = BTreeSet::new();
+        for entry in self.inner.root.list(&dir)?.unwrap_or_default() {
+            let stem = entry.name.split_once('.').map(|(stem, _)| stem.parse());
+            if let (false, Some(Ok(name))) = (entry.is_dir, stem) {
+                found.insert(name);
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
     /// Whether the object has a document, damaged or not.
     pub fn exists(&self, at: &ObjectRef) -> Result<bool> {
         let path = beneath::join(&rel(at), document(at));

@@ -327,6 +327,10 @@ impl Root {
     /// the next boot. With `durable` the new content is also sure to be there
     /// after a power cut once this returns. Makes the directory when missing.
     pub fn replace(&self, rel: &str, bytes: &[u8], mode: u32, durable: Sync) -> Result<()> {
+        waiting(|| self.replace_now(rel, bytes, mode, durable))
+    }
+
+    fn replace_now(&self, rel: &str, bytes: &[u8], mode: u32, durable: Sync) -> Result<()> {
         let (above, name) = rel.rsplit_once('/').unwrap_or(("", rel));
         let mut tries = 0;
         loop {
@@ -353,6 +357,10 @@ impl Root {
     /// Makes a file with this content, durably, unless there is one already:
     /// false then, and it stays as it is. Makes the directory when missing.
     pub fn place(&self, rel: &str, bytes: &[u8], mode: u32) -> Result<bool> {
+        waiting(|| self.place_now(rel, bytes, mode))
+    }
+
+    fn place_now(&self, rel: &str, bytes: &[u8], mode: u32) -> Result<bool> {
         let (above, name) = rel.rsplit_once('/').unwrap_or(("", rel));
         let mut unsynced = Vec::new();
         let dir = self.make_dirs(above, &mut unsynced)?;
@@ -395,8 +403,11 @@ impl Root {
         }
         // Content first, length after: a reader never finds the file empty.
         rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).map_err(self.error(rel, "seek"))?;
-        file.write_all(bytes).map_err(broken)?;
-        file.set_len(bytes.len() as u64).map_err(broken)
+        waiting(|| {
+            file.write_all(bytes)?;
+            file.set_len(bytes.len() as u64)
+        })
+        .map_err(broken)
     }
 
     /// Removes a file (never following a link); a missing one is no error.
@@ -423,7 +434,7 @@ impl Root {
 
     /// Makes the entries of a directory durable.
     pub fn sync(&self, dir: BorrowedFd<'_>, rel: &str) -> Result<()> {
-        rustix::fs::fsync(dir).map_err(self.error(rel, "sync"))
+        waiting(|| rustix::fs::fsync(dir)).map_err(self.error(rel, "sync"))
     }
 
     /// Removes what writers that died left in a directory.
@@ -450,6 +461,20 @@ impl Root {
     fn std(&self, rel: &str, action: &'static str, e: &std::io::Error) -> Error {
         let errno = e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
         Error::io(self.join(rel), action, errno)
+    }
+}
+
+/// Work that waits for the disk. On a thread of a runtime that has several, the
+/// tasks which that thread would run go to another meanwhile: a slow disk holds
+/// up who writes, and nobody else.
+fn waiting<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+
+    #[cfg(test)]
+    WAITS.set(WAITS.get() + 1);
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 
@@ -560,6 +585,8 @@ fn crash(_step: u32) -> Result<(), Errno> {
 thread_local! {
     /// Step of `replace_in` at which the writer dies; 0 is never.
     pub static CRASH_AT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    /// How often this thread waited for the disk.
+    static WAITS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
 }
 
 #[cfg(test)]
@@ -568,4 +595,55 @@ fn crash(step: u32) -> Result<(), Errno> {
         return Err(CRASHED);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_the_disk_holds_up_nobody_else() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let (send, receive) = std::sync::mpsc::channel();
+        runtime.block_on(async {
+            // The only worker waits for what the other task does.
+            let waits = tokio::spawn(async move { waiting(|| receive.recv()) });
+            let other = tokio::spawn(async move { send.send(()) });
+            waits.await.unwrap().unwrap();
+            other.await.unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn it_waits_wherever_it_is_called() {
+        let one = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        assert_eq!(one.block_on(async { waiting(|| 1) }), 1);
+        let several = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        assert_eq!(several.block_on(async { waiting(|| waiting(|| 2)) }), 2);
+        let apart = several.block_on(async { tokio::task::spawn_blocking(|| waiting(|| 3)).await });
+        assert_eq!(apart.unwrap(), 3);
+        assert_eq!(waiting(|| 4), 4);
+    }
+
+    #[test]
+    fn each_change_is_made_where_waiting_is_allowed() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(&dir.path().join("r")).unwrap();
+        let waits = |change: &dyn Fn()| {
+            let before = WAITS.get();
+            change();
+            WAITS.get() > before
+        };
+        assert!(waits(&|| root
+            .replace("a", b"1", 0o600, Sync::Full)
+            .unwrap()));
+        assert!(waits(&|| assert!(root.place("b", b"1", 0o600).unwrap())));
+        assert!(waits(&|| root.rewrite("a", b"2", 0o600).unwrap()));
+        assert!(waits(&|| assert!(root.remove_file("a").unwrap())));
+    }
 }

@@ -741,6 +741,21 @@ fn containerd_dies_and_comes_back() -> Verdict {
         .says(&["containerd"]);
     let document = host.run_path.join("default/default/default/new/cell.yaml");
     assert!(!document.exists(), "nothing is stored");
+    // What was last seen is told as such, in both modes.
+    for mode in [Mode::Daemon, Mode::InProcess] {
+        let shown = host.kuke_in(mode, &["get", "cell", "c", "-o", "json"]).ok();
+        let status = &shown.json()["status"];
+        assert_eq!(status["state"], "Unknown", "{status}");
+        assert_eq!(status["reason"], "ContainerdUnavailable");
+        let message = status["message"].as_str().unwrap_or_default();
+        assert!(message.contains("last seen"), "{message}");
+    }
+    std::thread::sleep(Duration::from_secs(4));
+    let said = host
+        .daemon_log()
+        .matches("no events from containerd")
+        .count();
+    assert_eq!(said, 1, "it is told once");
     host.engine = Some(crate::world::Containerd::start(&dir));
     eventually(30.0, "the daemon finds it again", || {
         host.state("c") == "Ready"

@@ -16,6 +16,7 @@ pub const CASES: &[&[Case]] = &[
     ],
     cases_in_both_modes![
         stop_start_restart_kill,
+        several_names,
         restart_that_is_interrupted_in_its_grace,
         start_leaves_alone_what_runs,
         changed_after_its_end_it_runs_beside_the_others,
@@ -62,6 +63,61 @@ fn stop_start_restart_kill(mode: Mode) -> Verdict {
     for verb in ["start", "stop", "restart", "kill"] {
         host.kuke(&[verb, "nothere"]).code(3).says(&["nothere"]);
         host.kuke(&[verb]).code(2);
+    }
+    host.finish();
+    Ok(())
+}
+
+/// One that cannot be had keeps no other from it, and decides the exit code.
+fn several_names(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    for cell in ["a", "b"] {
+        host.apply(&sleeper(cell)).ok();
+        host.await_log(cell, "up");
+    }
+    let three = ["a", "nothere", "b"];
+    host.kuke(&[&["stop"][..], &three].concat()).code(3).says(&[
+        "Stopped cell \"a\"",
+        "Stopped cell \"b\"",
+        "nothere",
+    ]);
+    assert_eq!(
+        (host.state("a"), host.state("b")),
+        ("Stopped".into(), "Stopped".into())
+    );
+    host.kuke(&["start", "a", "b", "a"]).ok();
+    host.kuke(&["restart", "a", "b"]).ok();
+    host.kuke(&["kill", "a", "BAD", "b"]).code(2).says(&["BAD"]);
+    assert_eq!(
+        (host.state("a"), host.state("b")),
+        ("Stopped".into(), "Stopped".into())
+    );
+    let shown = host.kuke(&[&["get", "cells"][..], &three].concat()).code(3);
+    assert_eq!(shown.out.lines().count(), 3, "{}", shown.show());
+    assert!(shown.err.contains("nothere"));
+    let shown = host.kuke(&["get", "cells", "b", "a", "-o", "json"]).ok();
+    assert_eq!(shown.json()[1]["metadata"]["name"], "a");
+    host.kuke(&["get", "cells", "nothere", "BAD"]).code(1);
+    host.kuke(&["get", "images", "busybox", "nothere"]).code(3);
+    host.kuke(&["delete", "cells", "a", "nothere", "b"]).code(3);
+    host.kuke(&["get", "cells", "a", "b"]).code(3);
+    // What nobody wrote is not quoted.
+    host.kuke(&["run", "-d", "--name", "BAD", "--image", "busybox"])
+        .code(2)
+        .says(&["--name", "BAD"])
+        .says_nothing_of(&["apiVersion"]);
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    for help in [
+        &["--help"][..],
+        &["get"],
+        &["get", "--help"],
+        &["--version"],
+    ] {
+        let mut command = host.command(mode, help);
+        let done = command
+            .stdout(full.as_ref().unwrap().try_clone().unwrap())
+            .output();
+        assert_eq!(done.unwrap().status.code(), Some(1), "{help:?}");
     }
     host.finish();
     Ok(())

@@ -16,6 +16,7 @@ mod cleanup;
 mod command;
 mod convert;
 mod daemon;
+mod damaged;
 mod deaths;
 mod delivery;
 mod destinations;
@@ -56,6 +57,7 @@ fn main() -> std::process::ExitCode {
         interrupt::CASES,
         render::CASES,
         cleanup::CASES,
+        damaged::CASES,
         convert::CASES,
         menus::CASES,
         delivery::CASES,

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::lifecycle::{seconds, select};
+use futures::{StreamExt, stream};
+
+use super::lifecycle::{distinct, failed, seconds, select};
 use crate::api::v1::{self, ResourceResult};
 use crate::cli::config::duration;
 use crate::cli::context::Context;
-use crate::cli::failure::{Failure, Outcome, usage};
+use crate::cli::failure::{Failure, Outcome, tell, usage};
 use crate::cli::follow::{failures, follow, single_failure};
 use crate::cli::kind::Kind;
 use crate::cli::manifest;
@@ -108,7 +110,7 @@ impl Delete {
                 };
                 place.cell = self.cell.clone().unwrap_or_default();
                 let named = |name: &String| (name.clone(), place.clone());
-                self.names.iter().map(named).collect()
+                distinct(&self.names).map(named).collect()
             }
         };
         if targets.is_empty() && !self.output.is_structured() {
@@ -126,7 +128,17 @@ impl Delete {
                 grace_seconds: self.grace.map(seconds),
                 ..Default::default()
             };
-            let events = kukeon.delete(request).await?;
+            let told = ResourceResult {
+                kind: request.kind.clone(),
+                name: request.name.clone(),
+                scope: request.scope.clone(),
+                ..Default::default()
+            };
+            let events = match kukeon.delete(request).await {
+                // It does not keep the others from being deleted.
+                Err(error) if several => stream::iter([Ok(failed(told, &error))]).boxed(),
+                events => events?,
+            };
             results.extend(follow(context, events, |result| self.print(context, result)).await?);
         }
         let failure = if several {
@@ -161,7 +173,8 @@ impl Delete {
     async fn images(&self, context: &Context) -> Outcome {
         let kukeon = context.kukeon().await?;
         let realm = self.scope.single().realm;
-        for name in &self.names {
+        let mut results = Vec::new();
+        for name in distinct(&self.names) {
             let request = v1::DeleteImageRequest {
                 realm: realm.clone(),
                 name: name.clone(),
@@ -173,10 +186,20 @@ impl Delete {
                 ))?,
                 Err(error) if self.ignore_not_found && error.code == crate::api::Code::NotFound => {
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) if self.names.len() == 1 => return Err(error.into()),
+                Err(error) => {
+                    tell(&error);
+                    results.push(ResourceResult {
+                        error: Some((&error).into()),
+                        ..Default::default()
+                    });
+                }
             }
         }
-        Ok(0)
+        match failures(&results, "some images failed to delete") {
+            Some(error) => Err(error.into()),
+            None => Ok(0),
+        }
     }
 
     fn end(

@@ -2,15 +2,18 @@
 
 mod watch;
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 
 use crate::api::v1::{self, Object};
 use crate::api::{Code, Error};
 use crate::cli::context::Context;
-use crate::cli::failure::{Outcome, usage};
+use crate::cli::failure::{Failure, Outcome, tell, usage};
 use crate::cli::kind::Kind;
 use crate::cli::output::{Format, images, objects};
 use crate::cli::scope::ScopeFlags;
+use crate::cli::verbs::lifecycle::distinct;
 
 /// Show objects
 #[derive(Debug, Args)]
@@ -23,6 +26,7 @@ recipe (rc), preparation (prep), serving (sv), menu, pantry, template, kitchen, 
 Examples:
   kuke get cells
   kuke get cell web -o yaml
+  kuke get cells web api
   kuke get cells -l app=shop,tier!=db -o wide
   kuke get containers --cell web
   kuke get preps -n shop -o wide
@@ -32,9 +36,9 @@ pub struct Get {
     /// Kind
     #[arg(value_name = "KIND")]
     kind: Kind,
-    /// Name; without it all in scope are listed
+    /// Names; without one all in scope are listed
     #[arg(value_name = "NAME")]
-    name: Option<String>,
+    names: Vec<String>,
     #[command(flatten)]
     scope: ScopeFlags,
     /// Namespace of a release
@@ -73,16 +77,28 @@ impl Get {
             .scope
             .or_env("get", self.kind.singular(), |name| std::env::var(name).ok());
         self.scope.realm = self.namespace.take().or(self.scope.realm);
-        if self.name.is_some() && self.selector.is_some() {
+        if !self.names.is_empty() && self.selector.is_some() {
             return Err(usage("--selector cannot be combined with a resource name").into());
         }
         if self.watch {
             return self.follow(context).await;
         }
-        match (self.kind, self.name.clone()) {
-            (Kind::Image, name) => self.image(context, name).await,
-            (_, Some(name)) => self.single(context, name).await,
-            (_, None) => self.list(context).await,
+        match (self.kind, &self.names[..]) {
+            (Kind::Image, names) => self.images(context, names).await,
+            (_, []) => self.list(context).await,
+            (_, [name]) => {
+                let object = self.find(context, name).await?;
+                let headers = !self.no_headers;
+                match self.all {
+                    true => objects::list(&context.out, self.output, self.kind, &object, headers)?,
+                    false => {
+                        let object = object.first().ok_or_else(|| not_found(self.kind, name))?;
+                        objects::single(&context.out, self.output, self.kind, object, headers)?;
+                    }
+                }
+                Ok(0)
+            }
+            (_, names) => self.several(context, names).await,
         }
     }
 
@@ -112,7 +128,9 @@ impl Get {
             &answer.objects,
             headers,
         )?;
-        Ok(0)
+        let mut told = BTreeSet::new();
+        tell_damaged(context, &answer.damaged, &mut told)?;
+        Ok(u8::from(!told.is_empty()))
     }
 
     /// Looks again and again, and prints what is another than before.
@@ -125,31 +143,53 @@ impl Get {
         request.usage = false;
         let kukeon = context.kukeon().await?;
         let mut watched = watch::Watched::new(self.kind, self.output, !self.no_headers);
+        let mut damaged = BTreeSet::new();
         loop {
-            let mut found = kukeon.get(request.clone()).await?.objects;
-            if let Some(name) = &self.name {
-                found.retain(|object| objects::name(object) == name);
+            let answer = kukeon.get(request.clone()).await?;
+            let mut found = answer.objects;
+            if !self.names.is_empty() {
+                found.retain(|object| self.names.iter().any(|n| objects::name(object) == n));
             }
             watched.look(&context.out, &found)?;
+            tell_damaged(context, &answer.damaged, &mut damaged)?;
             context.out.flush()?;
             tokio::time::sleep(watch::PAUSE).await;
         }
     }
 
-    async fn single(&self, context: &Context, name: String) -> Outcome {
+    /// Those of several names that are there; the others are told, each by itself.
+    async fn several(&self, context: &Context, names: &[String]) -> Outcome {
+        let mut found = Vec::new();
+        let mut missing = Vec::new();
+        for name in distinct(names) {
+            match self.find(context, name).await {
+                Ok(objects) => found.extend(objects),
+                Err(Failure::Error(error)) => missing.push(error),
+                Err(other) => return Err(other),
+            }
+        }
+        let headers = !self.no_headers;
+        objects::list(&context.out, self.output, self.kind, &found, headers)?;
+        tell_missing(context, &missing)
+    }
+
+    /// The object of a name; with `--all` those of every scope.
+    async fn find(&self, context: &Context, name: &str) -> Result<Vec<Object>, Failure> {
         if self.kind == Kind::Container && self.cell.is_none() && !self.all {
             return Err(usage("get container NAME needs --cell (or --all)").into());
         }
-        let headers = !self.no_headers;
         if self.all {
             let answer = context.kukeon().await?.get(self.request()).await?;
             let named = |object: &Object| objects::name(object) == name;
             let found: Vec<_> = answer.objects.into_iter().filter(named).collect();
             if found.is_empty() {
-                return Err(not_found(self.kind, &name).into());
+                let damaged = answer.damaged.into_iter().find(|o| o.name == name);
+                return Err(match damaged.and_then(|o| o.error) {
+                    Some(error) => Error::from(error).into(),
+                    None => not_found(self.kind, name).into(),
+                });
             }
-            objects::list(&context.out, self.output, self.kind, &found, headers)?;
-            return Ok(0);
+            return Ok(found);
         }
         let mut scope = match self.kind.is_kept() {
             true => self.scope.kept(),
@@ -158,44 +198,82 @@ impl Get {
         scope.cell = self.cell.clone().unwrap_or_default();
         let request = v1::GetRequest {
             scope: Some(scope),
-            name: name.clone(),
+            name: name.to_owned(),
             ..self.request()
         };
-        let answer = context.kukeon().await?.get(request).await?;
-        let object = answer
-            .objects
-            .first()
-            .ok_or_else(|| not_found(self.kind, &name))?;
-        objects::single(&context.out, self.output, self.kind, object, headers)?;
-        Ok(0)
+        let found = context.kukeon().await?.get(request).await?.objects;
+        if found.is_empty() {
+            return Err(not_found(self.kind, name).into());
+        }
+        Ok(found)
     }
 
-    async fn image(&self, context: &Context, name: Option<String>) -> Outcome {
+    async fn images(&self, context: &Context, names: &[String]) -> Outcome {
         if self.selector.is_some() {
             return Err(usage("--selector is not offered for images").into());
         }
         let realm = self.scope.realm.clone();
         let kukeon = context.kukeon().await?;
-        let Some(name) = name else {
+        if names.is_empty() {
             let realm = realm.unwrap_or_default();
             let answer = kukeon.list_images(v1::ListImagesRequest { realm }).await?;
             images::list(&context.out, self.output, &answer.images, !self.no_headers)?;
             return Ok(0);
-        };
-        let realm = realm.unwrap_or_else(|| "default".to_owned());
-        let request = v1::InspectImageRequest {
-            realm,
-            name: name.clone(),
-        };
-        let answer = kukeon.inspect_image(request).await?;
-        let image = answer.image.ok_or_else(|| not_found(Kind::Image, &name))?;
-        if self.output.is_structured() {
-            context.out.structured(self.output, &image)?;
-        } else {
-            images::list(&context.out, self.output, &[image], !self.no_headers)?;
         }
-        Ok(0)
+        let realm = realm.unwrap_or_else(|| "default".to_owned());
+        let mut found = Vec::new();
+        let mut missing = Vec::new();
+        for name in distinct(names) {
+            let request = v1::InspectImageRequest {
+                realm: realm.clone(),
+                name: name.clone(),
+            };
+            match kukeon.inspect_image(request).await {
+                Ok(answer) => match answer.image {
+                    Some(image) => found.push(image),
+                    None => missing.push(not_found(Kind::Image, name)),
+                },
+                Err(error) => missing.push(error),
+            }
+        }
+        match (&found[..], names.len()) {
+            ([image], 1) if self.output.is_structured() => {
+                context.out.structured(self.output, image)?;
+            }
+            ([], 1) => {}
+            _ => images::list(&context.out, self.output, &found, !self.no_headers)?,
+        }
+        tell_missing(context, &missing)
     }
+}
+
+/// Tells what was not found; the class that all have decides the exit code.
+fn tell_missing(context: &Context, missing: &[Error]) -> Outcome {
+    let Some(first) = missing.first() else {
+        return Ok(0);
+    };
+    context.out.flush()?;
+    missing.iter().for_each(tell);
+    let code = match missing.iter().all(|error| error.code == first.code) {
+        true => first.code,
+        false => Code::Failed,
+    };
+    Ok(code.exit_code())
+}
+
+/// Tells, once each, the objects of a list that cannot be shown.
+fn tell_damaged(
+    context: &Context,
+    damaged: &[v1::ResourceResult],
+    told: &mut BTreeSet<String>,
+) -> Result<(), Failure> {
+    context.out.flush()?;
+    for error in damaged.iter().filter_map(|o| o.error.clone()) {
+        if told.insert(error.message.clone()) {
+            tell(&error.into());
+        }
+    }
+    Ok(())
 }
 
 fn not_found(kind: Kind, name: &str) -> Error {

@@ -10,7 +10,7 @@ use crate::api::v1::{self, ResourceResult};
 use crate::api::{Error, Result};
 use crate::cli::config::duration;
 use crate::cli::context::Context;
-use crate::cli::failure::{Failure, Outcome, tell};
+use crate::cli::failure::{Failure, Outcome, say, tell};
 use crate::cli::follow::{failures, follow, single_failure};
 use crate::cli::output::Format;
 use crate::cli::scope::ScopeFlags;
@@ -23,11 +23,11 @@ const AT_ONCE: usize = 8;
 /// Which cells.
 #[derive(Debug, Args)]
 pub struct Target {
-    /// Cell
+    /// Cells
     #[arg(value_name = "CELL", required_unless_present = "selector")]
-    cell: Option<String>,
+    cells: Vec<String>,
     /// Every cell with these labels instead: k=v, k!=v, k, !k; a comma means and
-    #[arg(long, short = 'l', value_name = "SELECTOR", conflicts_with = "cell")]
+    #[arg(long, short = 'l', value_name = "SELECTOR", conflicts_with = "cells")]
     selector: Option<String>,
     #[command(flatten)]
     scope: ScopeFlags,
@@ -36,18 +36,18 @@ pub struct Target {
     output: Format,
 }
 
-/// Start a cell
+/// Start cells
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  kuke start web\n  kuke start -l tier=backend")]
+#[command(after_help = "Examples:\n  kuke start web api\n  kuke start -l tier=backend")]
 pub struct Start {
     #[command(flatten)]
     target: Target,
 }
 
-/// Stop a cell; it stays stopped, also after a reboot
+/// Stop cells; they stay stopped, also after a reboot
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  kuke stop web\n  kuke stop web --grace 30s\n  kuke stop -l tier=backend"
+    after_help = "Examples:\n  kuke stop web api\n  kuke stop web --grace 30s\n  kuke stop -l tier=backend"
 )]
 pub struct Stop {
     #[command(flatten)]
@@ -57,7 +57,7 @@ pub struct Stop {
     grace: Option<Duration>,
 }
 
-/// End a cell at once with SIGKILL; it stays stopped
+/// End cells at once with SIGKILL; they stay stopped
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  kuke kill web")]
 pub struct Kill {
@@ -65,7 +65,7 @@ pub struct Kill {
     target: Target,
 }
 
-/// Stop a cell and start it again
+/// Stop cells and start them again
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  kuke restart web\n  kuke restart -l app=shop")]
 pub struct Restart {
@@ -107,17 +107,16 @@ impl Restart {
 impl Target {
     async fn change(self, context: &Context, action: &str, grace: Option<Duration>) -> Outcome {
         let kukeon = context.kukeon().await?;
-        let cells = match &self.cell {
-            Some(name) => vec![(name.clone(), self.scope.single())],
-            None => {
-                let selector = self.selector.as_deref().unwrap_or_default();
-                select(&kukeon, &self.scope, selector).await?
-            }
+        let cells = match &self.selector {
+            Some(selector) => select(&kukeon, &self.scope, selector).await?,
+            None => distinct(&self.cells)
+                .map(|name| (name.clone(), self.scope.single()))
+                .collect(),
         };
         if cells.is_empty() {
             return self.nothing(context);
         }
-        let several = self.cell.is_none();
+        let several = self.selector.is_some() || cells.len() > 1;
         let requests = cells
             .into_iter()
             .map(|(name, scope)| v1::TransitionRequest {
@@ -212,6 +211,12 @@ fn line(result: &ResourceResult, action: &str) -> String {
     format!("{done} cell {:?} from stack {stack:?}{note}", result.name)
 }
 
+/// Names, each once.
+pub fn distinct(names: &[String]) -> impl Iterator<Item = &String> {
+    let first = |(i, name): &(usize, &String)| !names[..*i].contains(name);
+    names.iter().enumerate().filter(first).map(|(_, name)| name)
+}
+
 /// Cells that match, with their scope.
 pub async fn select(
     kukeon: &Arc<dyn Kukeon>,
@@ -225,8 +230,13 @@ pub async fn select(
         selector: selector.to_owned(),
         ..v1::GetRequest::default()
     };
-    let found = kukeon.get(request).await?.objects;
-    Ok(found.into_iter().filter_map(cell_place).collect())
+    let answer = kukeon.get(request).await?;
+    for error in answer.damaged.into_iter().filter_map(|o| o.error) {
+        // Its labels are not known: whether it is meant, nobody can say.
+        say!("Warning: left out: {}", error.message);
+        say!("{}", error.hint);
+    }
+    Ok(answer.objects.into_iter().filter_map(cell_place).collect())
 }
 
 fn cell_place(object: v1::Object) -> Option<(String, v1::Scope)> {
@@ -250,13 +260,20 @@ fn at_once(kukeon: Arc<dyn Kukeon>, requests: Vec<v1::TransitionRequest>) -> Eve
         .map(move |request| {
             let kukeon = kukeon.clone();
             async move {
-                let (name, scope) = (request.name.clone(), request.scope.clone());
+                let mut told = ResourceResult {
+                    kind: "Cell".to_owned(),
+                    name: request.name.clone(),
+                    scope: request.scope.clone(),
+                    ..Default::default()
+                };
                 let events = match kukeon.transition(request).await {
                     Ok(events) => events,
                     Err(error) => stream::iter([Err(error)]).boxed(),
                 };
                 events
-                    .map(move |event| Ok(event.unwrap_or_else(|e| failed(&name, &scope, &e))))
+                    .map(move |event| {
+                        Ok(event.unwrap_or_else(|e| failed(std::mem::take(&mut told), &e)))
+                    })
                     .boxed()
             }
         })
@@ -265,14 +282,13 @@ fn at_once(kukeon: Arc<dyn Kukeon>, requests: Vec<v1::TransitionRequest>) -> Eve
         .boxed()
 }
 
-fn failed(name: &str, scope: &Option<v1::Scope>, error: &Error) -> v1::Event {
+/// The failure of a call as the failed result of the object it was about, so
+/// that others go on.
+pub fn failed(object: ResourceResult, error: &Error) -> v1::Event {
     let result = ResourceResult {
-        kind: "Cell".to_owned(),
-        name: name.to_owned(),
-        scope: scope.clone(),
         action: "failed".to_owned(),
         error: Some(error.into()),
-        ..Default::default()
+        ..object
     };
     v1::Event {
         event: Some(v1::event::Event::Result(result)),
@@ -306,6 +322,13 @@ mod tests {
         // Restarting what did not run is a start.
         assert!(line(&result("started"), "restart").starts_with("Started"));
         assert!(line(&result("killed"), "kill").starts_with("Killed"));
+    }
+
+    #[test]
+    fn a_name_that_is_said_twice_is_meant_once() {
+        let names = ["b", "a", "b"].map(String::from);
+        let distinct: Vec<_> = distinct(&names).collect();
+        assert_eq!(distinct, ["b", "a"]);
     }
 
     #[test]

@@ -329,6 +329,7 @@ impl<'a> Copy<'a> {
             current,
             total: self.size,
             done,
+            ..Progress::default()
         });
     }
 }

@@ -348,7 +348,7 @@ impl Fetch {
             text: text.to_owned(),
             current,
             total: self.layer.size,
-            done: false,
+            ..Progress::default()
         });
     }
 }

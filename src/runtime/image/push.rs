@@ -184,5 +184,6 @@ fn report(progress: &ProgressSink, blob: &Descriptor, text: &str, current: u64, 
         current,
         total: blob.size,
         done,
+        ..Progress::default()
     });
 }

@@ -135,6 +135,7 @@ impl<'a> Unpacker<'a> {
             current: if done { layer.size } else { 0 },
             total: layer.size,
             done,
+            ..Progress::default()
         });
     }
 }

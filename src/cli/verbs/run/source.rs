@@ -13,6 +13,7 @@ use crate::cli::failure::{Failure, usage};
 use crate::cli::follow::{follow, single_failure};
 use crate::cli::manifest;
 use crate::client::Kukeon;
+use crate::model::Name;
 
 /// How often another generated name is tried.
 const ATTEMPTS: usize = 64;
@@ -51,6 +52,11 @@ async fn from_image(
     kukeon: &Arc<dyn Kukeon>,
     image: &str,
 ) -> Result<Up, Failure> {
+    if let Some(name) = &run.name {
+        // Else the document is blamed, which nobody wrote.
+        name.parse::<Name>()
+            .map_err(|e| Error::invalid("BadName", format!("--name: {e}")))?;
+    }
     let scope = run.scope.single();
     for _ in 0..ATTEMPTS {
         let name = run.name.clone().unwrap_or_else(|| generated(image));

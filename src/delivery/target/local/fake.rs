@@ -214,7 +214,10 @@ impl Kukeon for Fake {
         let objects: Vec<_> = found.map(|(_, o)| external(o)).collect();
         match objects.is_empty() && !request.name.is_empty() {
             true => Err(not_found()),
-            false => Ok(v1::GetResponse { objects }),
+            false => Ok(v1::GetResponse {
+                objects,
+                ..Default::default()
+            }),
         }
     }
 

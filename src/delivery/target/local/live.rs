@@ -112,7 +112,8 @@ pub(super) async fn children(kukeon: &dyn Kukeon, at: &ObjectRef) -> Result<usiz
             scope: Some(scope.clone()),
             ..Default::default()
         };
-        count += kukeon.get(request).await?.objects.len();
+        let found = kukeon.get(request).await?;
+        count += found.objects.len() + found.damaged.len();
     }
     Ok(count)
 }

@@ -1,0 +1,108 @@
+//! Documents of the store that cannot be read: the others are shown and work on,
+//! and what the damaged one made goes without leaving anything.
+
+use std::fs;
+
+use crate::host::{Host, Mode};
+use crate::manifest::{shell, sleeper};
+use crate::runner::{Case, Verdict};
+use crate::{cases, cases_in_both_modes};
+
+pub const CASES: &[&[Case]] = &[
+    cases_in_both_modes![
+        a_damaged_cell_hides_no_other_and_can_be_deleted,
+        a_damaged_cell_goes_with_its_stack,
+    ],
+    cases![a_daemon_starts_beside_a_damaged_cell],
+];
+
+/// What a document may look like after a mishap.
+const DAMAGES: [&str; 4] = [
+    "",
+    "apiVersion: v1beta1\nkind: Cell\nmetadata:\n  na",
+    "apiVersion: v9\nkind: Cell\nmetadata: {name: bad}\nspec: {realmId: default}\n",
+    "{[",
+];
+
+fn damage(host: &Host, text: &str) {
+    let document = host.run_path.join("default/default/default/bad/cell.yaml");
+    fs::write(document, text).unwrap();
+}
+
+fn a_damaged_cell_hides_no_other_and_can_be_deleted(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    // One process, the same at each count.
+    let good = shell("good", "exec sleep 100000", &["stopGraceSeconds: 1"]);
+    host.apply(&good).ok();
+    host.await_state("good", "Ready");
+    let pid = host.container("good", "main")["pid"].clone();
+    let before = host.census();
+    for text in DAMAGES {
+        host.apply(&sleeper("bad")).ok();
+        host.await_state("bad", "Ready");
+        damage(&host, text);
+
+        let told = [
+            "good",
+            "bad/cell.yaml",
+            "is damaged",
+            "kuke delete cell bad",
+        ];
+        host.kuke(&["get", "cells"]).code(1).says(&told);
+        host.kuke(&["get", "containers", "-A"]).code(1).says(&told);
+        let shown = host.kuke(&["get", "cells", "-o", "json"]).code(1);
+        let shown: serde_json::Value = serde_json::from_str(&shown.out).unwrap();
+        assert_eq!(shown.as_array().map(Vec::len), Some(1), "{shown}");
+        assert_eq!(shown[0]["metadata"]["name"], "good");
+        host.kuke(&["get", "stacks"]).ok();
+        host.kuke(&["get", "cell", "good"]).ok();
+        let told = ["is damaged", "kuke delete cell bad"];
+        host.kuke(&["get", "cell", "bad"]).code(1).says(&told);
+        host.kuke(&["stop", "bad"]).code(1).says(&told);
+        host.apply(&sleeper("bad")).code(1).says(&told);
+        host.kuke(&["restart", "-l", "nobody=here"])
+            .ok()
+            .says(&told);
+
+        host.kuke(&["delete", "cell", "bad", "--grace", "0s"]).ok();
+        host.assert_left(&before);
+        host.kuke(&["get", "cells"]).ok().says_nothing_of(&["bad"]);
+    }
+    assert_eq!(host.container("good", "main")["pid"], pid);
+    host.finish();
+    Ok(())
+}
+
+fn a_damaged_cell_goes_with_its_stack(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    for cell in ["good", "bad"] {
+        host.apply(&sleeper(cell)).ok();
+        host.await_state(cell, "Ready");
+    }
+    damage(&host, DAMAGES[1]);
+    let stack = ["delete", "stack", "default"];
+    host.kuke(&stack).code(4).says(&["bad", "good"]);
+    host.kuke(&[&stack[..], &["--cascade", "--grace", "0s"]].concat())
+        .ok();
+    assert_eq!(host.census().count("task"), 0);
+    host.finish();
+    Ok(())
+}
+
+fn a_daemon_starts_beside_a_damaged_cell() -> Verdict {
+    let mut host = Host::new(Mode::Daemon);
+    for cell in ["good", "bad"] {
+        host.apply(&sleeper(cell)).ok();
+        host.await_state(cell, "Ready");
+    }
+    host.stop_daemon();
+    damage(&host, DAMAGES[2]);
+    host.start_daemon();
+    host.kuke(&["restart", "good", "--grace", "0s"]).ok();
+    host.await_state("good", "Ready");
+    host.kuke(&["status"]).says(&["bad/cell.yaml"]);
+    host.kuke(&["delete", "cell", "bad", "--grace", "0s"]).ok();
+    host.kuke(&["get", "cells"]).ok();
+    host.finish();
+    Ok(())
+}
