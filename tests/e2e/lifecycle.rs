@@ -92,8 +92,9 @@ fn several_names(mode: Mode) -> Verdict {
         (host.state("a"), host.state("b")),
         ("Stopped".into(), "Stopped".into())
     );
+    // Two lines of header, then a row each.
     let shown = host.kuke(&[&["get", "cells"][..], &three].concat()).code(3);
-    assert_eq!(shown.out.lines().count(), 3, "{}", shown.show());
+    assert_eq!(shown.out.lines().count(), 4, "{}", shown.show());
     assert!(shown.err.contains("nothere"));
     let shown = host.kuke(&["get", "cells", "b", "a", "-o", "json"]).ok();
     assert_eq!(shown.json()[1]["metadata"]["name"], "a");
