@@ -163,15 +163,21 @@ mod tests {
             .collect()
     }
 
+    /// A writer of this log, and the container's ends of its two pipes.
+    fn start(path: &std::path::Path) -> ([std::io::PipeWriter; 2], std::thread::JoinHandle<()>) {
+        let (out_read, out) = std::io::pipe().unwrap();
+        let (err_read, err) = std::io::pipe().unwrap();
+        let mut sink = Sink::new(path.into(), 1 << 20);
+        let pipes = [Some(OwnedFd::from(out_read)), Some(OwnedFd::from(err_read))];
+        let writer = std::thread::spawn(move || copy(pipes, &mut sink));
+        ([out, err], writer)
+    }
+
     #[test]
     fn both_streams_arrive_and_a_quiet_prompt_does_too() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let (out_read, mut out) = std::io::pipe().unwrap();
-        let (err_read, mut err) = std::io::pipe().unwrap();
-        let mut sink = Sink::new(path.clone(), 1 << 20);
-        let pipes = [Some(OwnedFd::from(out_read)), Some(OwnedFd::from(err_read))];
-        let writer = std::thread::spawn(move || copy(pipes, &mut sink));
+        let ([mut out, mut err], writer) = start(&path);
 
         out.write_all(b"one\ntwo\nprompt> ").unwrap();
         err.write_all(b"oops\n").unwrap();
@@ -201,11 +207,7 @@ mod tests {
     fn a_prompt_is_shown_while_the_other_stream_is_busy() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let (out_read, mut out) = std::io::pipe().unwrap();
-        let (err_read, mut err) = std::io::pipe().unwrap();
-        let mut sink = Sink::new(path.clone(), 1 << 20);
-        let pipes = [Some(OwnedFd::from(out_read)), Some(OwnedFd::from(err_read))];
-        let writer = std::thread::spawn(move || copy(pipes, &mut sink));
+        let ([mut out, mut err], writer) = start(&path);
         out.write_all(b"prompt> ").unwrap();
         let start = Instant::now();
         // Never quiet for as long as it takes to show a line without an end.
