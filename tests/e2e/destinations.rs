@@ -137,9 +137,13 @@ fn artifacts_are_kept_in_another_registry(mode: Mode) -> Verdict {
         "DELETE",
         &format!("manifests/{}", digest(&host, &second)),
     );
-    let failed = host.kuke(&["promote", "web", "--wait"]);
-    assert_ne!(failed.code, 0, "{}", failed.show());
-    assert_eq!(reason(&host, "serving"), "ArtifactUnavailable");
+    host.kuke(&["promote", "web", "--wait"]).code(4).says(&[
+        REPOSITORY,
+        "does not have it",
+        "nothing was changed",
+    ]);
+    assert_eq!(reason(&host, "serving"), "Deployed");
+    assert_eq!(active(&host, "web"), first);
     assert_eq!(pid(&host), before, "what ran still runs");
     host.kuke(&["prep", "verify", &second]).code(1).says(&[
         "artifact: differs",
