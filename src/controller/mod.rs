@@ -20,6 +20,7 @@ mod queue;
 mod reconcile;
 mod registry;
 mod run;
+mod served;
 mod setup;
 mod status;
 mod step;
@@ -40,6 +41,7 @@ pub use step::{Plan, Step};
 
 use crate::api::Result;
 use crate::cgroup::{Cgroups, V2};
+use crate::model::delivery::ReleaseRef;
 use crate::model::{ObjectRef, Settings};
 use crate::network::{Cni, Network};
 use crate::registry::Storage;
@@ -59,6 +61,8 @@ pub struct Controller {
     queue: queue::Queue<ObjectRef>,
     /// Cells that are being killed: whoever gives one a grace ends it.
     kills: broadcast::Sender<ObjectRef>,
+    /// Servings are told of their cells.
+    served: served::Served,
     /// The loop runs: stored status is kept fresh by events.
     live: AtomicBool,
     /// The registry's content, from first use on.
@@ -86,6 +90,7 @@ impl Controller {
             staging,
             queue: queue::Queue::default(),
             kills: broadcast::Sender::new(64),
+            served: served::Served::default(),
             live: AtomicBool::new(false),
             registry: OnceLock::new(),
             tasks: TaskTracker::new(),
@@ -95,6 +100,11 @@ impl Controller {
     /// Settings in use.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Servings whose cells change from now on, while the loop runs.
+    pub fn served_changes(&self) -> broadcast::Receiver<ReleaseRef> {
+        self.served.subscribe()
     }
 
     /// Waits until cancelled work has reached a consistent state.

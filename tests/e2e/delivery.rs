@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::command::eventually;
 use crate::host::{Host, Mode};
 use crate::manifest::sleeper;
 use crate::runner::{Case, Verdict};
@@ -23,6 +24,7 @@ pub const CASES: &[&[Case]] = &[
         a_rollback_outlives_a_restart,
         a_label_promotes_once,
         drift_is_put_back,
+        a_death_is_seen_at_once,
         an_unhealthy_release_goes_back,
         a_death_at_any_step_is_recovered_from,
     ],
@@ -281,13 +283,59 @@ fn a_label_promotes_once() -> Verdict {
 fn drift_is_put_back() -> Verdict {
     let host = Host::new(Mode::Daemon);
     let dir = source(&host, &sleeper("web"));
-    host.apply(&recipe("web", &dir, &patched("right"))).ok();
+    let wanted = recipe("web", &dir, &patched("right"));
+    let still = wanted.replace("minHealthy: 0s", "minHealthy: 0s, selfHeal: false");
+    assert_ne!(still, wanted);
+    host.apply(&still).ok();
     host.kuke(&["promote", "web", "--wait"]).ok();
     host.kuke(&["delete", "cell", "web"]).ok();
     host.kuke(&["diff", "web", "--live"]).code(1).says(&["web"]);
     host.kuke(&["sync", "web", "--wait"]).ok();
     assert_eq!(host.state("web"), "Ready");
     assert_eq!(environment(&host), "COLOUR=right");
+    // By itself, where that is wanted: nobody waits for a resync.
+    host.apply(&wanted).ok();
+    host.kuke(&["delete", "cell", "web"]).ok();
+    eventually(30.0, "the cell is back", || {
+        host.kuke(&["get", "cell", "web"]).code == 0 && host.state("web") == "Ready"
+    });
+    assert_eq!(environment(&host), "COLOUR=right");
+    host.finish();
+    Ok(())
+}
+
+/// Status and reason of a condition of the Serving `web`.
+fn condition(host: &Host, kind: &str) -> (String, String) {
+    let found = host.get("serving", "web");
+    let all = found["status"]["conditions"].as_array().cloned();
+    let all = all.unwrap_or_default();
+    let own = all.iter().find(|c| c["type"] == kind);
+    let part = |key: &str| own.map(|c| text(&c[key])).unwrap_or_default();
+    (part("status"), part("reason"))
+}
+
+fn a_death_is_seen_at_once() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let mortal = format!("{}      restartPolicy: never\n", sleeper("web"));
+    let dir = source(&host, &mortal);
+    host.apply(&recipe("web", &dir, "")).ok();
+    host.kuke(&["promote", "web", "--wait"]).ok();
+    let is = |status: &str| {
+        let ready = condition(&host, "Ready");
+        ready == condition(&host, "Healthy") && ready.0 == status
+    };
+    assert_eq!(condition(&host, "Ready").0, "True");
+    let pid = host.get("cell", "web")["status"]["containers"][0]["pid"].clone();
+    crate::command::system("kill", &["-9", &pid.to_string()]).ok();
+    eventually(30.0, "the Serving says so", || is("False"));
+    let serving = host.get("serving", "web");
+    assert_eq!(serving["status"]["phase"], "Deployed", "{serving}");
+    host.kuke(&["start", "web"]).ok();
+    eventually(30.0, "it is well again", || {
+        condition(&host, "Ready").0 == "True" && condition(&host, "Healthy").0 == "True"
+    });
+    host.kuke(&["wait", "serving/web", "--for=condition=Ready"])
+        .ok();
     host.finish();
     Ok(())
 }
