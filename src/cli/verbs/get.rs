@@ -115,7 +115,8 @@ impl Get {
         Ok(0)
     }
 
-    /// Looks again and again, and prints what is another than before.
+    /// Looks again when something changed, where that is told, or else again and
+    /// again; prints what is another than before.
     async fn follow(&self, context: &Context) -> Outcome {
         if self.kind == Kind::Image {
             return Err(usage("--watch is not offered for images").into());
@@ -125,6 +126,10 @@ impl Get {
         request.usage = false;
         let kukeon = context.kukeon().await?;
         let mut watched = watch::Watched::new(self.kind, self.output, !self.no_headers);
+        let mut changes = match self.kind.is_release() {
+            true => watch::Changes::of(kukeon.as_ref(), self.kind).await,
+            false => None,
+        };
         loop {
             let mut found = kukeon.get(request.clone()).await?.objects;
             if let Some(name) = &self.name {
@@ -132,6 +137,13 @@ impl Get {
             }
             watched.look(&context.out, &found)?;
             context.out.flush()?;
+            if let Some(told) = &mut changes
+                && told.next().await
+            {
+                continue;
+            }
+            // Nobody tells, or not any more.
+            changes = None;
             tokio::time::sleep(watch::PAUSE).await;
         }
     }
