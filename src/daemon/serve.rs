@@ -101,7 +101,8 @@ async fn serve(resolved: &Resolved) -> Result<()> {
     let peers = Peers {
         group: socket.group,
     };
-    let working = Delivery::open(controller, &settings.run_path)?;
+    let quota = settings.registry.quota_bytes;
+    let working = Delivery::open(controller, &settings.run_path, quota)?;
     let delivering = tokio::spawn(working.clone().run(changes, loop_stop.clone()));
     let pages = Web::start(working.clone(), settings);
     let mut serving = tokio::spawn(listen(working.clone(), listener, peers, stop.clone()));

@@ -20,6 +20,7 @@ pub const CASES: &[&[Case]] = &[
         a_foreign_cell_is_not_taken,
         deleting_a_recipe_takes_its_cells,
     ],
+    cases_in_both_modes![what_would_be_done_is_shown_only],
     cases![
         a_rollback_outlives_a_restart,
         a_label_promotes_once,
@@ -221,6 +222,102 @@ fn deleting_a_recipe_takes_its_cells(mode: Mode) -> Verdict {
         host.kuke(&["get", kind, "web"]).code(3);
     }
     host.kuke(&["get", "preps"]).ok().says(&["No preparations"]);
+    // Made again, it goes on counting: no revision loses its tag or record.
+    host.apply(&recipe("web", &dir, &patched("new"))).ok();
+    host.kuke(&["history", "web"])
+        .ok()
+        .says(&["rev-2"])
+        .says_nothing_of(&["rev-1"]);
+    let second = host.get("prep", &latest(&host, "web"));
+    let tags = ["registry", "tags", "preparations/default/web", "-o", "json"];
+    let tags = host.kuke(&tags).ok().out;
+    for tag in ["rev-1", "rev-2"] {
+        assert!(tags.contains(tag), "{tags}");
+    }
+    let digest = text(&second["spec"]["artifact"]["digest"]);
+    let referrers = host
+        .run_path
+        .join("registry/repos/preparations/default/web/referrers");
+    let recorded =
+        crate::command::system("grep", &["-rl", "record", &referrers.display().to_string()]);
+    let hex = digest.trim_start_matches("sha256:");
+    assert!(recorded.out.contains(hex), "{hex}: {}", recorded.out);
+    host.finish();
+    Ok(())
+}
+
+fn what_would_be_done_is_shown_only(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    let dir = source(&host, &sleeper("web"));
+    let still =
+        recipe("web", &dir, &patched("one")).replace("{minHealthy", "{selfHeal: false, minHealthy");
+    host.apply(&still).ok();
+    let first = latest(&host, "web");
+    host.kuke(&["promote", "web", "--wait"]).ok();
+    host.kuke(&["recipe", "refresh", "web", "--dry-run"])
+        .ok()
+        .says(&["unchanged"]);
+    let changed = format!("{}---\n{}", sleeper("web"), sleeper("other"));
+    host.file("app/manifest.yaml", &changed);
+    host.kuke(&["recipe", "refresh", "web", "--dry-run"])
+        .ok()
+        .says(&["planned", "source: sha256:", "artifact: sha256:"]);
+    assert_eq!(latest(&host, "web"), first);
+    host.kuke(&["recipe", "refresh", "web"]).ok();
+    let second = latest(&host, "web");
+    assert_ne!(first, second);
+    host.kuke(&["promote", "web", "--wait"]).ok();
+
+    // What is missing is told, and stays missing.
+    host.kuke(&["sync", "web", "--dry-run"])
+        .ok()
+        .says(&["unchanged"]);
+    host.kuke(&["delete", "cell", "other"]).ok();
+    host.kuke(&["sync", "web", "--dry-run"])
+        .ok()
+        .says(&["planned", "> create cell \"other\""]);
+    host.kuke(&["get", "cell", "other"]).code(3);
+
+    host.kuke(&["rollback", "web", "--wait"]).ok();
+    let hold = || host.get("serving", "web")["spec"]["hold"].clone();
+    let held = hold();
+    assert!(held.is_object(), "{held}");
+    host.kuke(&["resume", "web", "--dry-run"])
+        .ok()
+        .says(&["resumed", "hold: removed"]);
+    assert_eq!(hold(), held);
+
+    // Deletion: the checks, and nothing else.
+    host.kuke(&["delete", "prep", &second, "--dry-run"])
+        .code(4)
+        .says(&["latest"]);
+    host.kuke(&["delete", "recipe", "web", "--dry-run"])
+        .ok()
+        .says(&["(dry run)"]);
+    host.kuke(&["delete", "recipe", "nobody", "--dry-run"])
+        .code(3);
+    host.kuke(&["delete", "cell", "web", "--dry-run"])
+        .code(2)
+        .says(&["releases"]);
+    assert_eq!(host.state("web"), "Ready");
+    assert_eq!(
+        host.get("recipe", "web")["metadata"]["deletionTimestamp"],
+        Value::Null
+    );
+
+    // With its artifacts.
+    host.kuke(&["registry", "ls"])
+        .ok()
+        .says(&["preparations/default/web"]);
+    host.kuke(&["delete", "recipe", "web", "--purge-artifacts"])
+        .ok();
+    host.kuke(&["registry", "ls"])
+        .ok()
+        .says_nothing_of(&["rev-1"]);
+    host.kuke(&["registry", "tags", "preparations/default/web"])
+        .says_nothing_of(&["rev-1", "rev-2", &second["web-".len()..]]);
+    host.apply(&still).ok();
+    host.kuke(&["history", "web"]).ok().says(&["rev-1"]);
     host.finish();
     Ok(())
 }
