@@ -40,8 +40,11 @@ impl Failures {
         let mut all = lock(&self.0);
         let now = Instant::now();
         let forgotten = Duration::from_secs(LONGEST);
-        shrink(&mut all, |failed| failed.until + forgotten > now);
-        let failed = all.entry(key(peer, name)).or_insert(Failed {
+        let key = key(peer, name);
+        let matters = |failed: &Failed| failed.until + forgotten > now;
+        // The longest pause is held the longest: other names do not shorten it.
+        make_room(&mut all, &key, matters, |failed| failed.until);
+        let failed = all.entry(key).or_insert(Failed {
             times: 0,
             until: now,
         });
@@ -82,9 +85,8 @@ impl Rates {
         let full = self.per_second * BURST;
         let mut buckets = lock(&self.buckets);
         let refilled = Duration::from_secs_f64(BURST);
-        shrink(&mut buckets, |(_, last)| {
-            now.duration_since(*last) < refilled
-        });
+        let matters = |(_, last): &(f64, Instant)| now.duration_since(*last) < refilled;
+        make_room(&mut buckets, &ip, matters, |(_, last)| *last);
         let (left, last) = buckets.entry(ip).or_insert((full, now));
         let gained = now.duration_since(*last).as_secs_f64() * self.per_second;
         *left = (*left + gained).min(full);
@@ -97,14 +99,23 @@ impl Rates {
     }
 }
 
-/// Keeps a map within bounds: first what no longer matters goes, then all.
-fn shrink<K: Eq + Hash, V>(all: &mut HashMap<K, V>, keep: impl Fn(&V) -> bool) {
-    if all.len() < MOST {
+/// Keeps a map within bounds, with room for a key: first what no longer matters
+/// goes, then the oldest.
+fn make_room<K: Eq + Hash + Clone, V>(
+    all: &mut HashMap<K, V>,
+    key: &K,
+    matters: impl Fn(&V) -> bool,
+    age: impl Fn(&V) -> Instant,
+) {
+    if all.len() < MOST || all.contains_key(key) {
         return;
     }
-    all.retain(|_, value| keep(value));
+    all.retain(|_, value| matters(value));
     if all.len() >= MOST {
-        all.clear();
+        let oldest = all.iter().min_by_key(|(_, value)| age(value));
+        if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+            all.remove(&oldest);
+        }
     }
 }
 
@@ -143,6 +154,25 @@ mod tests {
         for n in 0..10_000 {
             failures.count(None, &n.to_string());
         }
-        assert!(lock(&failures.0).len() <= MOST);
+        assert_eq!(lock(&failures.0).len(), MOST);
+    }
+
+    #[test]
+    fn other_names_do_not_end_a_pause() {
+        let failures = Failures::default();
+        for _ in 0..2 * FREE {
+            failures.count(None, "root");
+        }
+        for n in 0..2 * MOST {
+            failures.count(None, &n.to_string());
+        }
+        assert!(failures.check(None, "root").is_err());
+        let rates = Rates::new(1);
+        let address = |n: u32| IpAddr::from(n.to_be_bytes());
+        for n in 0..MOST as u32 + 1 {
+            assert!(rates.take(address(n)).is_ok(), "{n}");
+        }
+        assert_eq!(lock(&rates.buckets).len(), MOST);
+        assert!(!lock(&rates.buckets).contains_key(&address(0)));
     }
 }

@@ -21,6 +21,7 @@ mod queue;
 mod reconcile;
 mod registry;
 mod run;
+mod served;
 mod setup;
 mod status;
 mod step;
@@ -32,6 +33,7 @@ mod web;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -41,6 +43,7 @@ pub use step::{Plan, Step};
 
 use crate::api::Result;
 use crate::cgroup::{Cgroups, V2};
+use crate::model::delivery::ReleaseRef;
 use crate::model::{ObjectRef, Settings};
 use crate::network::{Cni, Network};
 use crate::registry::Storage;
@@ -60,6 +63,8 @@ pub struct Controller {
     queue: queue::Queue<ObjectRef>,
     /// Cancelled when the process ends: work that outlives its caller stops.
     ending: CancellationToken,
+    /// Servings are told of their cells.
+    served: served::Served,
     /// The loop runs: stored status is kept fresh by events.
     live: AtomicBool,
     /// Why containerd cannot be asked, as the loop knows.
@@ -89,6 +94,7 @@ impl Controller {
             staging,
             queue: queue::Queue::default(),
             ending: CancellationToken::new(),
+            served: served::Served::default(),
             lost: Mutex::default(),
             live: AtomicBool::new(false),
             registry: OnceLock::new(),
@@ -99,6 +105,11 @@ impl Controller {
     /// Settings in use.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Servings whose cells change from now on, while the loop runs.
+    pub fn served_changes(&self) -> broadcast::Receiver<ReleaseRef> {
+        self.served.subscribe()
     }
 
     /// Waits until cancelled work has reached a consistent state.

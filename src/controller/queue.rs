@@ -14,6 +14,11 @@ const BASE: Duration = Duration::from_millis(500);
 /// Longest pause after a failure.
 const MAX: Duration = Duration::from_secs(60);
 
+/// How often the first pause is doubled at most.
+const DOUBLED: u32 = 10;
+/// The same for a key that was added while its work failed.
+const MEANWHILE: u32 = 2;
+
 /// The queue. Cheap to clone.
 pub struct Queue<K>(Arc<Inner<K>>);
 
@@ -143,7 +148,9 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         }
     }
 
-    /// Gives a key back. Failed work comes again after an exponential pause.
+    /// Gives a key back. Failed work comes again after an exponential pause; a
+    /// short one, where the key was added meanwhile, since what has changed may
+    /// help. Not at once: failed work may be what changed something.
     pub fn done(&self, key: &K, ok: bool) {
         let mut state = self.state();
         let again = state.active.remove(key).unwrap_or(false);
@@ -158,7 +165,8 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
             let count = state.failures.entry(key.clone()).or_insert(0);
             *count += 1;
             let (first, longest) = self.0.pauses;
-            let pause = first.saturating_mul(1 << (*count - 1).min(10)).min(longest);
+            let doubled = (*count - 1).min(if again { MEANWHILE } else { DOUBLED });
+            let pause = first.saturating_mul(1 << doubled).min(longest);
             drop(state);
             self.add_after(key.clone(), jitter(pause));
         }
@@ -238,6 +246,32 @@ mod tests {
             queue.done(&"a", false);
         }
         assert!(last >= Duration::from_millis(2000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_added_meanwhile_does_not_wait_for_long() {
+        let queue = Queue::default();
+        queue.add("a");
+        for _ in 0..8 {
+            assert_eq!(queue.next().await, "a");
+            queue.done(&"a", false);
+        }
+        for _ in 0..2 {
+            assert_eq!(queue.next().await, "a");
+            queue.add("a");
+            let before = Instant::now();
+            queue.done(&"a", false);
+            assert_eq!(queue.next().await, "a");
+            let pause = before.elapsed();
+            assert!(pause >= BASE, "{pause:?}: it may fail because of itself");
+            assert!(pause <= BASE * 5, "{pause:?}");
+            queue.done(&"a", false);
+        }
+        assert_eq!(queue.next().await, "a");
+        let before = Instant::now();
+        queue.done(&"a", false);
+        assert_eq!(queue.next().await, "a");
+        assert!(before.elapsed() >= MAX, "nothing changed");
     }
 
     #[tokio::test(start_paused = true)]

@@ -134,6 +134,9 @@ impl Controller {
         if let Err(error) = &result {
             self.record_failure(&mut context, error).await;
         }
+        if self.is_live() {
+            self.served.tell(&context.cell);
+        }
         result
     }
 

@@ -50,9 +50,9 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
 /// The same capability without a daemon: the controller in this process.
 pub fn in_process(settings: Settings) -> BoxFuture<'static, Result<Arc<dyn Kukeon>>> {
     Box::pin(async move {
-        let run_path = settings.run_path.clone();
+        let (run_path, quota) = (settings.run_path.clone(), settings.registry.quota_bytes);
         let controller = Controller::open(settings).await?;
-        let delivery: Arc<dyn Kukeon> = Delivery::open(controller, &run_path)?;
+        let delivery: Arc<dyn Kukeon> = Delivery::open(controller, &run_path, quota)?;
         Ok(delivery)
     })
 }

@@ -98,11 +98,13 @@ async fn serve(resolved: &Resolved) -> Result<()> {
             .run(resolved.reconcile_interval, loop_stop.clone()),
     );
     let registry = Registry::start(&controller);
+    let changes = controller.served_changes();
     let peers = Peers {
         group: socket.group,
     };
-    let working = Delivery::open(controller, &settings.run_path)?;
-    let delivering = tokio::spawn(working.clone().run(loop_stop.clone()));
+    let quota = settings.registry.quota_bytes;
+    let working = Delivery::open(controller, &settings.run_path, quota)?;
+    let delivering = tokio::spawn(working.clone().run(changes, loop_stop.clone()));
     let pages = Web::start(working.clone(), settings);
     let mut serving = tokio::spawn(listen(working.clone(), listener, peers, stop.clone()));
     let watchdog = tokio::spawn(notify::watchdog());

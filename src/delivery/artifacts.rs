@@ -66,14 +66,18 @@ impl Delivery {
 #[derive(Debug, Clone)]
 pub(super) struct Artifacts {
     path: PathBuf,
+    limits: Limits,
     /// Opened, and made, when it is first needed.
     storage: Arc<OnceLock<Storage>>,
 }
 
 impl Artifacts {
-    pub(super) fn new(run_path: &Path) -> Self {
+    /// Content below the run path, of at most so many bytes.
+    pub(super) fn new(run_path: &Path, quota: Option<u64>) -> Self {
         Self {
             path: run_path.join(store::REGISTRY),
+            // What is kept free on the disk is kept free for these.
+            limits: Limits { quota, min_free: 0 },
             storage: Arc::default(),
         }
     }
@@ -83,6 +87,7 @@ impl Artifacts {
     pub(super) fn afresh(&self) -> Self {
         Self {
             path: self.path.clone(),
+            limits: self.limits,
             storage: Arc::default(),
         }
     }
@@ -91,7 +96,7 @@ impl Artifacts {
         if let Some(storage) = self.storage.get() {
             return Ok(storage.clone());
         }
-        let opened = Storage::open(&self.path, Limits::default())?;
+        let opened = Storage::open(&self.path, self.limits)?;
         Ok(self.storage.get_or_init(|| opened).clone())
     }
 
@@ -155,6 +160,46 @@ impl Artifacts {
             put(storage, &repository, &packed, None)
         })
         .await
+    }
+
+    /// Deletes an artifact of the embedded registry with its tags and what refers
+    /// to it. What is gone already is no error.
+    pub(super) async fn purge(&self, artifact: &Artifact) -> Result<()> {
+        let (repository, digest) = place(artifact)?;
+        self.blocking(move |storage| {
+            let about = storage.referrers(&repository, &digest, None)?;
+            let about = about.into_iter().map(|found| found.digest.parse());
+            let about: Vec<Digest> = about.collect::<Result<_, DigestError>>()?;
+            for gone in about.into_iter().chain([digest]) {
+                match storage.delete_manifest(&repository, &gone.into(), Policy::Override) {
+                    Ok(())
+                    | Err(
+                        registry::Error::ManifestUnknown { .. } | registry::Error::NameUnknown(_),
+                    ) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// The highest revision that a repository has a tag of; 0 where there is none.
+    pub(super) async fn last_revision(&self, at: &Place) -> Result<i64> {
+        let tags = match at.at.is_local() {
+            false => Remote::new(at).tags().await?,
+            true => {
+                let repository = local(&at.at)?;
+                let tags = move |storage: &Storage| match storage.tags(&repository) {
+                    Err(registry::Error::NameUnknown(_)) => Ok(Vec::new()),
+                    found => Ok(found?.iter().map(Tag::to_string).collect()),
+                };
+                self.blocking(tags).await?
+            }
+        };
+        let numbers = tags.iter().filter_map(|tag| tag.strip_prefix("rev-"));
+        let highest = numbers.filter_map(|number| number.parse().ok()).max();
+        Ok(highest.unwrap_or(0))
     }
 
     /// Moves the tag of what is active.
@@ -401,6 +446,72 @@ fn local(to: &OciRepository) -> Result<Repository> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn packed(text: &str) -> Packed {
+        let parts = artifact::Parts {
+            config_hash: String::new(),
+            renderer: "manifest".into(),
+            contract: 1,
+            source_digest: String::new(),
+            target: crate::model::delivery::TargetType::Kuke,
+            base: Default::default(),
+        };
+        artifact::pack(text, &parts)
+    }
+
+    fn place_here() -> Place {
+        let name = |text: &str| text.parse().unwrap();
+        Place {
+            at: Artifacts::repository(&name("default"), &name("web")),
+            access: Access::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_quota_holds_for_preparations() {
+        let dir = tempfile::tempdir().unwrap();
+        let (place, one) = (place_here(), packed("---\na: 1\n"));
+        let tight = Artifacts::new(dir.path(), Some(one.size() / 2));
+        let fault = tight.push(&place, &one).await.unwrap_err();
+        assert_eq!(fault.reason, "StoreFailed");
+        assert!(fault.message.contains("quota"), "{}", fault.message);
+        let wide = Artifacts::new(dir.path(), Some(4 * one.size()));
+        wide.push(&place, &one).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn revisions_are_numbered_by_their_tags() {
+        let dir = tempfile::tempdir().unwrap();
+        let (place, artifacts) = (place_here(), Artifacts::new(dir.path(), None));
+        assert_eq!(artifacts.last_revision(&place).await.unwrap(), 0);
+        let stored = artifacts
+            .push(&place, &packed("---\na: 1\n"))
+            .await
+            .unwrap();
+        assert_eq!(artifacts.last_revision(&place).await.unwrap(), 0);
+        let record = |revision| artifact::Record {
+            recipe: "default/web".into(),
+            revision,
+            message: String::new(),
+            parent: None,
+            base_name: String::new(),
+            actor: String::new(),
+            time: String::new(),
+            files: Vec::new(),
+        };
+        for revision in [9, 10] {
+            let done = artifacts.record(&place, &stored, &record(revision)).await;
+            done.unwrap();
+        }
+        assert_eq!(artifacts.last_revision(&place).await.unwrap(), 10);
+        // What has a tag keeps it.
+        let other = artifacts
+            .push(&place, &packed("---\na: 2\n"))
+            .await
+            .unwrap();
+        let refused = artifacts.record(&place, &other, &record(10)).await;
+        assert!(refused.is_err());
+    }
 
     #[test]
     fn a_reference_tells_its_repository() {

@@ -32,12 +32,16 @@ impl Delivery {
             }));
         }
         if !request.kind.is_empty() {
+            refuse_rehearsal(&request)?;
             return self.inner.delete(request).await;
         }
         let Wanted {
             runtime,
             mut releases,
         } = apply::read_all(&sources(&request.files))?;
+        if !runtime.is_empty() {
+            refuse_rehearsal(&request)?;
+        }
         if releases.is_empty() {
             return self.inner.delete(request).await;
         }
@@ -91,33 +95,55 @@ impl Delivery {
                 return Err(super::apply::stale(at, now, expected));
             }
         }
-        self.delete_release(at, request.cascade).await
+        self.delete_release(at, request).await
     }
 
-    /// Deletes one object. `force` takes a Recipe out although a Menu has it.
-    async fn delete_release(&self, at: &ReleaseRef, force: bool) -> Result<()> {
+    /// Deletes one object; in a dry run everything but the change itself.
+    async fn delete_release(&self, at: &ReleaseRef, request: &v1::DeleteRequest) -> Result<()> {
         self.get(at)?;
+        if request.purge_artifacts && at.kind != ReleaseKind::Recipe {
+            let message = format!("{at} has no artifacts of its own");
+            return Err(
+                Error::invalid("NotARecipe", message).hint("purge artifacts with their recipe")
+            );
+        }
+        let dry = request.dry_run;
         match at.kind {
-            ReleaseKind::Kitchen => self.remove(at),
+            ReleaseKind::Kitchen => self.remove(at, dry),
             ReleaseKind::Pantry => {
                 self.refuse_used(at, |recipe| uses_pantry(recipe, at))?;
-                self.remove(at)
+                self.remove(at, dry)
             }
             ReleaseKind::RecipeTemplate => {
                 self.refuse_used(at, |recipe| recipe.spec.template.as_ref() == Some(&at.name))?;
-                self.remove(at)
+                self.remove(at, dry)
             }
-            ReleaseKind::Preparation => self.delete_preparation(at),
-            ReleaseKind::Menu => self.delete_menu(at),
-            ReleaseKind::Recipe => self.delete_recipe(at, force).await,
-            ReleaseKind::Serving => self.delete_serving(at).await,
+            ReleaseKind::Preparation => self.delete_preparation(at, dry),
+            ReleaseKind::Menu => self.delete_menu(at, dry),
+            ReleaseKind::Recipe => self.delete_recipe(at, request).await,
+            ReleaseKind::Serving => self.delete_serving(at, dry).await,
         }
     }
 
-    fn remove(&self, at: &ReleaseRef) -> Result<()> {
-        self.transact(|| {
+    fn remove(&self, at: &ReleaseRef, dry: bool) -> Result<()> {
+        self.change_unless(dry, || {
             let version = self.get(at)?.meta().resource_version;
-            Ok((vec![ReleaseChange::Remove(at.clone(), version)], ()))
+            Ok(vec![ReleaseChange::Remove(at.clone(), version)])
+        })
+    }
+
+    /// A transaction, or only its checks.
+    fn change_unless(
+        &self,
+        dry: bool,
+        mut change: impl FnMut() -> Result<Vec<ReleaseChange>>,
+    ) -> Result<()> {
+        self.transact(|| {
+            let mut changes = change()?;
+            if dry {
+                changes.clear();
+            }
+            Ok((changes, ()))
         })
     }
 
@@ -149,8 +175,8 @@ impl Delivery {
     }
 
     /// Refused while active, previous, latest or pinned by a Menu (section 6).
-    fn delete_preparation(&self, at: &ReleaseRef) -> Result<()> {
-        self.transact(|| {
+    fn delete_preparation(&self, at: &ReleaseRef, dry: bool) -> Result<()> {
+        self.change_unless(dry, || {
             let Some(preparation) = self.read::<Preparation>(at)? else {
                 return Err(super::not_found(at));
             };
@@ -193,14 +219,19 @@ impl Delivery {
                 }
             }
             let version = preparation.meta.resource_version;
-            Ok((vec![ReleaseChange::Remove(at.clone(), version)], ()))
+            Ok(vec![ReleaseChange::Remove(at.clone(), version)])
         })
     }
 
-    /// Its Serving first, then its Preparations; their artifacts stay. Comes back
-    /// when all of it is gone, or with why it is not.
-    async fn delete_recipe(&self, at: &ReleaseRef, force: bool) -> Result<()> {
-        self.transact(|| {
+    /// Its Serving first, then its Preparations; their artifacts stay unless they
+    /// are to be purged. Comes back when all of it is gone, or with why it is not.
+    async fn delete_recipe(&self, at: &ReleaseRef, request: &v1::DeleteRequest) -> Result<()> {
+        // A Recipe is taken out although a Menu has it.
+        let force = request.cascade;
+        if request.purge_artifacts {
+            self.refuse_elsewhere(at)?;
+        }
+        self.change_unless(request.dry_run, || {
             let menus: Vec<Menu> = self.list(ReleaseKind::Menu, Some(&at.namespace))?;
             let menu = menus.iter().find(|menu| {
                 menu.spec
@@ -215,19 +246,65 @@ impl Delivery {
             }
             let mut object = self.get(at)?;
             mark(object.meta_mut());
+            if request.purge_artifacts {
+                let notes = &mut object.meta_mut().annotations;
+                notes.insert(keys::PURGE.to_owned(), "true".to_owned());
+            }
             let mut changes = vec![ReleaseChange::Put(object)];
             changes.extend(self.marked_serving(at)?);
-            Ok((changes, ()))
+            Ok(changes)
         })?;
-        self.gone(at).await
+        match request.dry_run {
+            true => Ok(()),
+            false => self.gone(at).await,
+        }
     }
 
-    async fn delete_serving(&self, at: &ReleaseRef) -> Result<()> {
-        self.transact(|| {
+    /// Preparations of a Recipe.
+    fn made_by(&self, at: &ReleaseRef) -> Result<Vec<Preparation>> {
+        let mut made: Vec<Preparation> =
+            self.list(ReleaseKind::Preparation, Some(&at.namespace))?;
+        made.retain(|preparation| preparation.spec.recipe == at.name);
+        Ok(made)
+    }
+
+    /// Refuses to purge what is in a registry of somebody else's.
+    fn refuse_elsewhere(&self, at: &ReleaseRef) -> Result<()> {
+        for preparation in self.made_by(at)? {
+            let artifact = &preparation.spec.artifact;
+            if !self.place_of(&at.namespace, artifact)?.at.is_local() {
+                let message = format!("{} is not in the embedded registry", artifact.oci_ref);
+                return Err(Error::new(Code::Unsupported, "NotSupported", message)
+                    .hint("delete the recipe without its artifacts, and those where they are"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the artifacts of a Recipe that no other Preparation is made of.
+    async fn purge(&self, at: &ReleaseRef) -> super::fault::Result<()> {
+        let all: Vec<Preparation> = self.list(ReleaseKind::Preparation, None)?;
+        let (own, others): (Vec<_>, Vec<_>) = all
+            .iter()
+            .partition(|p| p.meta.namespace == at.namespace && p.spec.recipe == at.name);
+        for preparation in own {
+            let artifact = &preparation.spec.artifact;
+            if !others.iter().any(|p| p.spec.artifact == *artifact) {
+                self.artifacts.purge(artifact).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_serving(&self, at: &ReleaseRef, dry: bool) -> Result<()> {
+        self.change_unless(dry, || {
             self.get(at)?;
-            Ok((self.marked_serving(at)?.into_iter().collect(), ()))
+            Ok(self.marked_serving(at)?.into_iter().collect())
         })?;
-        self.gone(at).await
+        match dry {
+            true => Ok(()),
+            false => self.gone(at).await,
+        }
     }
 
     /// The Serving of a Recipe, marked for its end; refused while a Menu holds it.
@@ -267,6 +344,10 @@ impl Delivery {
     /// The last part of a Recipe's end: with its Serving gone, the Preparations go.
     pub(super) async fn finish_recipe(&self, recipe: &Recipe) -> super::fault::Result<Next> {
         let at = recipe.at();
+        if recipe.meta.annotations.contains_key(keys::PURGE) && self.serving_of(recipe)?.is_none() {
+            // Before the objects that tell of them.
+            self.purge(&at).await?;
+        }
         let done = self.transact(|| {
             if self.serving_of(recipe)?.is_some() {
                 return Ok((self.marked_serving(&at)?.into_iter().collect(), false));
@@ -276,10 +357,11 @@ impl Delivery {
             };
             let version = now.meta.resource_version;
             let mut changes = vec![ReleaseChange::Remove(at.clone(), version)];
-            let made: Vec<Preparation> =
-                self.list(ReleaseKind::Preparation, Some(&at.namespace))?;
-            let own = made.iter().filter(|made| made.spec.recipe == at.name);
-            changes.extend(own.map(|p| ReleaseChange::Remove(p.at(), p.meta.resource_version)));
+            let own = self.made_by(&at)?;
+            changes.extend(
+                own.iter()
+                    .map(|p| ReleaseChange::Remove(p.at(), p.meta.resource_version)),
+            );
             Ok((changes, true))
         })?;
         if !done {
@@ -290,8 +372,8 @@ impl Delivery {
     }
 
     /// Members are left as they are; refused mid-run.
-    fn delete_menu(&self, at: &ReleaseRef) -> Result<()> {
-        self.transact(|| {
+    fn delete_menu(&self, at: &ReleaseRef, dry: bool) -> Result<()> {
+        self.change_unless(dry, || {
             let Some(menu) = self.read::<Menu>(at)? else {
                 return Err(super::not_found(at));
             };
@@ -301,9 +383,18 @@ impl Delivery {
                     .hint("wait for its end, or `kuke menu abort`"));
             }
             let version = menu.meta.resource_version;
-            Ok((vec![ReleaseChange::Remove(at.clone(), version)], ()))
+            Ok(vec![ReleaseChange::Remove(at.clone(), version)])
         })
     }
+}
+
+/// What is not a release is deleted, or not asked for.
+fn refuse_rehearsal(request: &v1::DeleteRequest) -> Result<()> {
+    if !request.dry_run && !request.purge_artifacts {
+        return Ok(());
+    }
+    let message = "a dry run and the purge of artifacts are offered for releases only";
+    Err(Error::invalid("NotARelease", message))
 }
 
 /// Marks an object for its end.

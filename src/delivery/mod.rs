@@ -24,6 +24,7 @@ pub mod patch;
 mod preview;
 mod promote;
 mod recipe;
+mod rehearse;
 pub mod render;
 mod requests;
 mod serving;
@@ -80,11 +81,12 @@ pub struct Delivery {
 
 impl Delivery {
     /// Puts releases around a capability. Their objects are kept below the run
-    /// path; a transaction that was cut short is finished.
+    /// path; a transaction that was cut short is finished. The registry's content
+    /// has at most `quota` bytes, those of Preparations included.
     ///
     /// # Errors
     /// A run path that cannot be used.
-    pub fn open(inner: Arc<dyn Kukeon>, run_path: &Path) -> Result<Arc<Self>> {
+    pub fn open(inner: Arc<dyn Kukeon>, run_path: &Path, quota: Option<u64>) -> Result<Arc<Self>> {
         let store = Store::open(run_path)?;
         match store.recover_releases() {
             // A file system that is mounted read-only can still be read.
@@ -97,7 +99,7 @@ impl Delivery {
             targets,
             inner,
             store,
-            artifacts: Artifacts::new(run_path),
+            artifacts: Artifacts::new(run_path, quota),
             queue: work::queue(),
             live: AtomicBool::new(false),
             gates: Mutex::default(),

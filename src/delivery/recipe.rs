@@ -279,6 +279,7 @@ impl Delivery {
     ) -> Result<()> {
         let at = seen.at();
         let actor = actor::current();
+        let tagged = self.tagged(&at, &cooked).await;
         let revision = self.transact(|| {
             let now = Timestamp::now();
             let Some(mut recipe) = self.read::<Recipe>(&at)? else {
@@ -294,7 +295,7 @@ impl Delivery {
                 Cooked::Same => (None, None),
                 Cooked::Again(name, artifact) => (Some(name.clone()), Some(artifact.clone())),
                 Cooked::New(rendered, artifact) => {
-                    let number = recipe.status.revision + 1;
+                    let number = recipe.status.revision.max(tagged) + 1;
                     let message = message_of(&recipe, seen);
                     let (name, new) = self.preparation(
                         &recipe, effective, resolved, rendered, artifact, number, message, now,
@@ -312,7 +313,7 @@ impl Delivery {
                 }
             };
             if let (Some(name), Some(artifact)) = (name, artifact) {
-                let number = recipe.status.revision + 1;
+                let number = recipe.status.revision.max(tagged) + 1;
                 let hash = self.hash_of(&cooked, &at, &name)?;
                 let entry = Revision {
                     number,
@@ -387,6 +388,23 @@ impl Delivery {
             tracing::warn!(object = %at, %error, "the record of a revision was not stored");
         }
         Ok(())
+    }
+
+    /// The highest revision that is tagged where an artifact is: of a Recipe of
+    /// this name that was deleted, for example. Numbers go on after it.
+    async fn tagged(&self, at: &ReleaseRef, cooked: &Cooked) -> i64 {
+        let artifact = match cooked {
+            Cooked::Same => return 0,
+            Cooked::Again(_, artifact) | Cooked::New(_, artifact) => artifact,
+        };
+        let found = async {
+            let place = self.place_of(&at.namespace, artifact)?;
+            self.artifacts.last_revision(&place).await
+        };
+        found.await.unwrap_or_else(|error| {
+            tracing::warn!(object = %at, %error, "earlier revisions are not known");
+            0
+        })
     }
 
     /// Name of the Preparation of an artifact, and the object where there is none yet.

@@ -126,6 +126,20 @@ impl Delivery {
             ..at.clone()
         };
         match (request.action(), kind) {
+            (Action::Refresh, ReleaseKind::Recipe) if request.dry_run => {
+                Ok(self.rehearse_refresh(&at, emit).await?)
+            }
+            (Action::Resume, ReleaseKind::Recipe | ReleaseKind::Serving) if request.dry_run => {
+                Ok(self.rehearse_resume(&serving, emit)?)
+            }
+            (Action::Sync, ReleaseKind::Recipe | ReleaseKind::Serving) if request.dry_run => {
+                Ok(self.rehearse_sync(&serving, emit).await?)
+            }
+            (action, ReleaseKind::Recipe | ReleaseKind::Serving) if request.dry_run => {
+                let what = action.as_str_name();
+                let message = format!("{what} of a {kind} cannot be tried without doing it");
+                Err(Error::new(Code::Unsupported, "NotSupported", message))
+            }
             (Action::Refresh, ReleaseKind::Recipe) => {
                 self.mark_refresh(&at, &request.message)?;
                 self.tell_recipe(&at, "refreshed", emit).await

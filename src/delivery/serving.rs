@@ -324,6 +324,11 @@ impl Delivery {
             set(&mut now, ConditionType::Synced, status, reason, &message);
             let (status, reason, message) = &health;
             set(&mut now, ConditionType::Healthy, *status, reason, message);
+            let ready = match status {
+                ConditionStatus::True => "Deployed",
+                _ => reason,
+            };
+            set(&mut now, ConditionType::Ready, *status, ready, message);
             Ok((vec![now.into()], ()))
         })?;
         // Work outstanding from a Menu's run: what it left is pruned now.

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::Delivery;
 use super::fault::Result;
@@ -59,24 +62,73 @@ pub(super) fn queue() -> Queue<ReleaseRef> {
     Queue::with_back_off(BACK_OFF.0, BACK_OFF.1)
 }
 
+/// Gives every key of the queue to a task of its own until `stop`: so many work
+/// side by side, but for Menus, whose runs wait for others to get on.
+async fn hand_out<F>(
+    queue: &Queue<ReleaseRef>,
+    tracker: &TaskTracker,
+    stop: &CancellationToken,
+    look: impl Fn(ReleaseRef) -> F,
+) where
+    F: Future<Output = bool> + Send + 'static,
+{
+    let turns = Arc::new(Semaphore::new(WORKERS));
+    loop {
+        let at = tokio::select! {
+            () = stop.cancelled() => return,
+            at = queue.next() => at,
+        };
+        let work = look(at.clone());
+        let turns = (at.kind != ReleaseKind::Menu).then(|| turns.clone());
+        let held = Held {
+            queue: queue.clone(),
+            at,
+            ok: false,
+        };
+        tracker.spawn(async move {
+            let _turn = match turns {
+                Some(turns) => turns.acquire_owned().await.ok(),
+                None => None,
+            };
+            // All of it, not only what is set.
+            let mut held = held;
+            held.ok = work.await;
+        });
+    }
+}
+
+/// A key in work. However the work ends, it is given back.
+struct Held {
+    queue: Queue<ReleaseRef>,
+    at: ReleaseRef,
+    ok: bool,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.queue.done(&self.at, self.ok);
+    }
+}
+
 impl Delivery {
-    /// Runs until `stop`.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+    /// Runs until `stop`. `changes` are Servings whose cells are not as they were.
+    pub async fn run(
+        self: Arc<Self>,
+        changes: broadcast::Receiver<ReleaseRef>,
+        stop: CancellationToken,
+    ) {
         self.live.store(true, Ordering::Release);
-        let workers: Vec<_> = (0..WORKERS)
-            .map(|_| {
-                let (me, stop) = (self.clone(), stop.clone());
-                tokio::spawn(async move {
-                    loop {
-                        let at = tokio::select! {
-                            () = stop.cancelled() => return,
-                            at = me.queue.next() => at,
-                        };
-                        me.work(&at).await;
-                    }
-                })
-            })
-            .collect();
+        let tracker = TaskTracker::new();
+        tracker.spawn(self.clone().hear(changes, stop.clone()));
+        let (me, work) = (self.clone(), tracker.clone());
+        let ended = stop.clone();
+        tracker.spawn(async move {
+            let look = |at: ReleaseRef| {
+                let me = me.clone();
+                async move { me.work(&at).await }
+            };
+            hand_out(&me.queue, &work, &ended, look).await;
+        });
         loop {
             self.enqueue_all();
             tokio::select! {
@@ -84,10 +136,29 @@ impl Delivery {
                 () = tokio::time::sleep(RESYNC) => {}
             }
         }
-        for worker in workers {
-            let _ = worker.await;
-        }
+        tracker.close();
+        tracker.wait().await;
         self.live.store(false, Ordering::Release);
+    }
+
+    /// Has Servings looked at whose cells changed.
+    async fn hear(
+        self: Arc<Self>,
+        mut changes: broadcast::Receiver<ReleaseRef>,
+        stop: CancellationToken,
+    ) {
+        loop {
+            let heard = tokio::select! {
+                () = stop.cancelled() => return,
+                heard = changes.recv() => heard,
+            };
+            match heard {
+                Ok(at) => self.queue.add(at),
+                // Some were missed, and nobody knows which.
+                Err(RecvError::Lagged(_)) => self.enqueue_all(),
+                Err(RecvError::Closed) => return,
+            }
+        }
     }
 
     /// Puts every object in the queue.
@@ -105,20 +176,21 @@ impl Delivery {
         self.queue.add(at.clone());
     }
 
-    async fn work(&self, at: &ReleaseRef) {
+    /// One look at an object; whether it went well.
+    async fn work(&self, at: &ReleaseRef) -> bool {
         match self.look_within(at, false, SHORT_TURN).await {
             Ok(next) => {
-                self.queue.done(at, true);
                 match next {
                     Next::Rest => {}
                     Next::Later(pause) | Next::Soon(pause) => {
                         self.queue.add_after(at.clone(), pause);
                     }
                 }
+                true
             }
             Err(fault) => {
                 tracing::warn!(object = %at, reason = fault.reason, error = %fault, "tried again later");
-                self.queue.done(at, false);
+                false
             }
         }
     }
@@ -194,5 +266,110 @@ impl Delivery {
     /// Whether the loop of this process works on the queue.
     pub(super) fn is_live(&self) -> bool {
         self.live.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    fn at(kind: ReleaseKind, name: &str) -> ReleaseRef {
+        let namespace = "default".parse().expect("a name");
+        ReleaseRef::new(kind, &namespace, &name.parse().expect("a name"))
+    }
+
+    /// Hands out until `enough` says so.
+    async fn until<F>(
+        queue: &Queue<ReleaseRef>,
+        look: impl Fn(ReleaseRef) -> F,
+        enough: impl Future<Output = ()>,
+    ) where
+        F: Future<Output = bool> + Send + 'static,
+    {
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let limit = tokio::time::sleep(Duration::from_secs(3600));
+        tokio::select! {
+            () = hand_out(queue, &tracker, &stop, look) => {}
+            () = enough => {}
+            () = limit => panic!("it hangs"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn runs_that_wait_hold_nobody_up() {
+        let queue = queue();
+        for name in ["a", "b", "c", "d", "e", "f"] {
+            queue.add(at(ReleaseKind::Menu, name));
+        }
+        queue.add(at(ReleaseKind::Serving, "web"));
+        let reached = Arc::new(Notify::new());
+        let look = |at: ReleaseRef| {
+            let reached = reached.clone();
+            async move {
+                match at.kind {
+                    ReleaseKind::Menu => std::future::pending().await,
+                    _ => reached.notify_one(),
+                }
+                true
+            }
+        };
+        until(&queue, look, reached.notified()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_so_many_work_side_by_side() {
+        let queue = queue();
+        for i in 0..3 * WORKERS {
+            queue.add(at(ReleaseKind::Recipe, &format!("r{i}")));
+        }
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let done = Arc::new(Semaphore::new(0));
+        let look = |_| {
+            let (now, most, done) = (now.clone(), most.clone(), done.clone());
+            async move {
+                let together = now.fetch_add(1, Ordering::AcqRel) + 1;
+                most.fetch_max(together, Ordering::AcqRel);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                now.fetch_sub(1, Ordering::AcqRel);
+                done.add_permits(1);
+                true
+            }
+        };
+        let all = async { drop(done.acquire_many(3 * WORKERS as u32).await) };
+        until(&queue, look, all).await;
+        assert_eq!(most.load(Ordering::Acquire), WORKERS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_costs_one_look() {
+        let queue = queue();
+        for i in 0..2 * WORKERS {
+            queue.add(at(ReleaseKind::Recipe, &format!("r{i}")));
+        }
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let again = Arc::new(Notify::new());
+        let look = |at: ReleaseRef| {
+            let (seen, again) = (seen.clone(), again.clone());
+            async move {
+                let second = {
+                    let mut seen = seen.lock().expect("whole");
+                    seen.push(at.clone());
+                    seen.iter().filter(|name| **name == at).count() == 2
+                };
+                if second {
+                    again.notify_one();
+                    return true;
+                }
+                panic!("as was to be shown");
+            }
+        };
+        until(&queue, look, again.notified()).await;
+        let seen = seen.lock().expect("whole");
+        assert!(seen.len() > 2 * WORKERS, "all were looked at: {seen:?}");
     }
 }

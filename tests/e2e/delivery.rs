@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::command::eventually;
 use crate::host::{Host, Mode};
 use crate::manifest::sleeper;
 use crate::runner::{Case, Verdict};
@@ -19,10 +20,12 @@ pub const CASES: &[&[Case]] = &[
         a_foreign_cell_is_not_taken,
         deleting_a_recipe_takes_its_cells,
     ],
+    cases_in_both_modes![what_would_be_done_is_shown_only],
     cases![
         a_rollback_outlives_a_restart,
         a_label_promotes_once,
         drift_is_put_back,
+        a_death_is_seen_at_once,
         an_unhealthy_release_goes_back,
         a_death_at_any_step_is_recovered_from,
     ],
@@ -219,6 +222,102 @@ fn deleting_a_recipe_takes_its_cells(mode: Mode) -> Verdict {
         host.kuke(&["get", kind, "web"]).code(3);
     }
     host.kuke(&["get", "preps"]).ok().says(&["No preparations"]);
+    // Made again, it goes on counting: no revision loses its tag or record.
+    host.apply(&recipe("web", &dir, &patched("new"))).ok();
+    host.kuke(&["history", "web"])
+        .ok()
+        .says(&["rev-2"])
+        .says_nothing_of(&["rev-1"]);
+    let second = host.get("prep", &latest(&host, "web"));
+    let tags = ["registry", "tags", "preparations/default/web", "-o", "json"];
+    let tags = host.kuke(&tags).ok().out;
+    for tag in ["rev-1", "rev-2"] {
+        assert!(tags.contains(tag), "{tags}");
+    }
+    let digest = text(&second["spec"]["artifact"]["digest"]);
+    let referrers = host
+        .run_path
+        .join("registry/repos/preparations/default/web/referrers");
+    let recorded =
+        crate::command::system("grep", &["-rl", "record", &referrers.display().to_string()]);
+    let hex = digest.trim_start_matches("sha256:");
+    assert!(recorded.out.contains(hex), "{hex}: {}", recorded.out);
+    host.finish();
+    Ok(())
+}
+
+fn what_would_be_done_is_shown_only(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    let dir = source(&host, &sleeper("web"));
+    let still =
+        recipe("web", &dir, &patched("one")).replace("{minHealthy", "{selfHeal: false, minHealthy");
+    host.apply(&still).ok();
+    let first = latest(&host, "web");
+    host.kuke(&["promote", "web", "--wait"]).ok();
+    host.kuke(&["recipe", "refresh", "web", "--dry-run"])
+        .ok()
+        .says(&["unchanged"]);
+    let changed = format!("{}---\n{}", sleeper("web"), sleeper("other"));
+    host.file("app/manifest.yaml", &changed);
+    host.kuke(&["recipe", "refresh", "web", "--dry-run"])
+        .ok()
+        .says(&["planned", "source: sha256:", "artifact: sha256:"]);
+    assert_eq!(latest(&host, "web"), first);
+    host.kuke(&["recipe", "refresh", "web"]).ok();
+    let second = latest(&host, "web");
+    assert_ne!(first, second);
+    host.kuke(&["promote", "web", "--wait"]).ok();
+
+    // What is missing is told, and stays missing.
+    host.kuke(&["sync", "web", "--dry-run"])
+        .ok()
+        .says(&["unchanged"]);
+    host.kuke(&["delete", "cell", "other"]).ok();
+    host.kuke(&["sync", "web", "--dry-run"])
+        .ok()
+        .says(&["planned", "> create cell \"other\""]);
+    host.kuke(&["get", "cell", "other"]).code(3);
+
+    host.kuke(&["rollback", "web", "--wait"]).ok();
+    let hold = || host.get("serving", "web")["spec"]["hold"].clone();
+    let held = hold();
+    assert!(held.is_object(), "{held}");
+    host.kuke(&["resume", "web", "--dry-run"])
+        .ok()
+        .says(&["resumed", "hold: removed"]);
+    assert_eq!(hold(), held);
+
+    // Deletion: the checks, and nothing else.
+    host.kuke(&["delete", "prep", &second, "--dry-run"])
+        .code(4)
+        .says(&["latest"]);
+    host.kuke(&["delete", "recipe", "web", "--dry-run"])
+        .ok()
+        .says(&["(dry run)"]);
+    host.kuke(&["delete", "recipe", "nobody", "--dry-run"])
+        .code(3);
+    host.kuke(&["delete", "cell", "web", "--dry-run"])
+        .code(2)
+        .says(&["releases"]);
+    assert_eq!(host.state("web"), "Ready");
+    assert_eq!(
+        host.get("recipe", "web")["metadata"]["deletionTimestamp"],
+        Value::Null
+    );
+
+    // With its artifacts.
+    host.kuke(&["registry", "ls"])
+        .ok()
+        .says(&["preparations/default/web"]);
+    host.kuke(&["delete", "recipe", "web", "--purge-artifacts"])
+        .ok();
+    host.kuke(&["registry", "ls"])
+        .ok()
+        .says_nothing_of(&["rev-1"]);
+    host.kuke(&["registry", "tags", "preparations/default/web"])
+        .says_nothing_of(&["rev-1", "rev-2", &second["web-".len()..]]);
+    host.apply(&still).ok();
+    host.kuke(&["history", "web"]).ok().says(&["rev-1"]);
     host.finish();
     Ok(())
 }
@@ -281,13 +380,59 @@ fn a_label_promotes_once() -> Verdict {
 fn drift_is_put_back() -> Verdict {
     let host = Host::new(Mode::Daemon);
     let dir = source(&host, &sleeper("web"));
-    host.apply(&recipe("web", &dir, &patched("right"))).ok();
+    let wanted = recipe("web", &dir, &patched("right"));
+    let still = wanted.replace("minHealthy: 0s", "minHealthy: 0s, selfHeal: false");
+    assert_ne!(still, wanted);
+    host.apply(&still).ok();
     host.kuke(&["promote", "web", "--wait"]).ok();
     host.kuke(&["delete", "cell", "web"]).ok();
     host.kuke(&["diff", "web", "--live"]).code(1).says(&["web"]);
     host.kuke(&["sync", "web", "--wait"]).ok();
     assert_eq!(host.state("web"), "Ready");
     assert_eq!(environment(&host), "COLOUR=right");
+    // By itself, where that is wanted: nobody waits for a resync.
+    host.apply(&wanted).ok();
+    host.kuke(&["delete", "cell", "web"]).ok();
+    eventually(30.0, "the cell is back", || {
+        host.kuke(&["get", "cell", "web"]).code == 0 && host.state("web") == "Ready"
+    });
+    assert_eq!(environment(&host), "COLOUR=right");
+    host.finish();
+    Ok(())
+}
+
+/// Status and reason of a condition of the Serving `web`.
+fn condition(host: &Host, kind: &str) -> (String, String) {
+    let found = host.get("serving", "web");
+    let all = found["status"]["conditions"].as_array().cloned();
+    let all = all.unwrap_or_default();
+    let own = all.iter().find(|c| c["type"] == kind);
+    let part = |key: &str| own.map(|c| text(&c[key])).unwrap_or_default();
+    (part("status"), part("reason"))
+}
+
+fn a_death_is_seen_at_once() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let mortal = format!("{}      restartPolicy: never\n", sleeper("web"));
+    let dir = source(&host, &mortal);
+    host.apply(&recipe("web", &dir, "")).ok();
+    host.kuke(&["promote", "web", "--wait"]).ok();
+    let is = |status: &str| {
+        let ready = condition(&host, "Ready");
+        ready == condition(&host, "Healthy") && ready.0 == status
+    };
+    assert_eq!(condition(&host, "Ready").0, "True");
+    let pid = host.get("cell", "web")["status"]["containers"][0]["pid"].clone();
+    crate::command::system("kill", &["-9", &pid.to_string()]).ok();
+    eventually(30.0, "the Serving says so", || is("False"));
+    let serving = host.get("serving", "web");
+    assert_eq!(serving["status"]["phase"], "Deployed", "{serving}");
+    host.kuke(&["start", "web"]).ok();
+    eventually(30.0, "it is well again", || {
+        condition(&host, "Ready").0 == "True" && condition(&host, "Healthy").0 == "True"
+    });
+    host.kuke(&["wait", "serving/web", "--for=condition=Ready"])
+        .ok();
     host.finish();
     Ok(())
 }

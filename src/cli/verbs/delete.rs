@@ -65,6 +65,12 @@ pub struct Delete {
     /// What is missing is no error
     #[arg(long)]
     ignore_not_found: bool,
+    /// A recipe: delete its artifacts in the registry of kukeond, too
+    #[arg(long)]
+    purge_artifacts: bool,
+    /// Releases: only check whether it could be done
+    #[arg(long)]
+    dry_run: bool,
     /// Time between SIGTERM and SIGKILL [default: each container's own, 10s]
     #[arg(long, alias = "timeout", value_name = "DURATION", value_parser = duration)]
     grace: Option<Duration>,
@@ -80,6 +86,12 @@ impl Delete {
         let Some(kind) = self.kind else {
             return self.delete_files(context).await;
         };
+        if self.dry_run && !kind.is_release() {
+            return Err(usage("--dry-run is offered for releases").into());
+        }
+        if self.purge_artifacts && kind != Kind::Recipe {
+            return Err(usage("--purge-artifacts is offered for recipes").into());
+        }
         if self.names.is_empty() && self.selector.is_none() {
             return Err(usage(format!("{} name is required", kind.singular())).into());
         }
@@ -126,6 +138,8 @@ impl Delete {
                 cascade: self.cascade || (kind.is_release() && self.force),
                 ignore_not_found: self.ignore_not_found,
                 grace_seconds: self.grace.map(seconds),
+                dry_run: self.dry_run,
+                purge_artifacts: self.purge_artifacts,
                 ..Default::default()
             };
             let told = ResourceResult {
@@ -155,6 +169,8 @@ impl Delete {
             cascade: self.cascade,
             ignore_not_found: true,
             grace_seconds: self.grace.map(seconds),
+            dry_run: self.dry_run,
+            purge_artifacts: self.purge_artifacts,
             ..Default::default()
         };
         let each = |result: &ResourceResult| match self.output {
@@ -230,7 +246,8 @@ impl Delete {
                 result.name
             )),
             Format::Table | Format::Wide if result.action == "deleted" => {
-                context.out.line(line(result))
+                let dry = if self.dry_run { " (dry run)" } else { "" };
+                context.out.line(format_args!("{}{dry}", line(result)))
             }
             Format::Table | Format::Wide => print_result(context, result, false),
         }

@@ -133,7 +133,8 @@ impl Get {
         Ok(u8::from(!told.is_empty()))
     }
 
-    /// Looks again and again, and prints what is another than before.
+    /// Looks again when something changed, where that is told, or else again and
+    /// again; prints what is another than before.
     async fn follow(&self, context: &Context) -> Outcome {
         if self.kind == Kind::Image {
             return Err(usage("--watch is not offered for images").into());
@@ -144,6 +145,10 @@ impl Get {
         let kukeon = context.kukeon().await?;
         let mut watched = watch::Watched::new(self.kind, self.output, !self.no_headers);
         let mut damaged = BTreeSet::new();
+        let mut changes = match self.kind.is_release() {
+            true => watch::Changes::of(kukeon.as_ref(), self.kind).await,
+            false => None,
+        };
         loop {
             let answer = kukeon.get(request.clone()).await?;
             let mut found = answer.objects;
@@ -153,6 +158,13 @@ impl Get {
             watched.look(&context.out, &found)?;
             tell_damaged(context, &answer.damaged, &mut damaged)?;
             context.out.flush()?;
+            if let Some(told) = &mut changes
+                && told.next().await
+            {
+                continue;
+            }
+            // Nobody tells, or not any more.
+            changes = None;
             tokio::time::sleep(watch::PAUSE).await;
         }
     }

@@ -46,11 +46,21 @@ Examples:
     /// Change a Recipe in an editor
     Edit(Editing),
     /// Ask the source again, now
-    Refresh(Named),
+    Refresh(Refreshing),
     /// Do nothing until resumed
     Suspend(Named),
     /// Go on after suspend
     Resume(Named),
+}
+
+/// As the others, or only shown.
+#[derive(Debug, Args)]
+struct Refreshing {
+    /// Only show what it would come to; nothing is stored
+    #[arg(long, conflicts_with = "wait")]
+    dry_run: bool,
+    #[command(flatten)]
+    named: Named,
 }
 
 /// The same as `kuke edit recipe`.
@@ -129,9 +139,12 @@ impl Recipe {
             Verb::Render(verb) => verb.run(context).await,
             Verb::Apply(verb) => verb.run(context).await,
             Verb::Edit(verb) => verb.run(context).await,
-            Verb::Refresh(named) => named.recipe(context, Action::Refresh).await,
-            Verb::Suspend(named) => named.recipe(context, Action::Suspend).await,
-            Verb::Resume(named) => named.recipe(context, Action::Unsuspend).await,
+            Verb::Refresh(verb) => {
+                let named = verb.named;
+                named.recipe(context, Action::Refresh, verb.dry_run).await
+            }
+            Verb::Suspend(named) => named.recipe(context, Action::Suspend, false).await,
+            Verb::Resume(named) => named.recipe(context, Action::Unsuspend, false).await,
         }
     }
 }

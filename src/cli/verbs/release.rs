@@ -190,6 +190,9 @@ struct Target {
     /// Recipe
     #[arg(value_name = "RECIPE")]
     recipe: String,
+    /// Only show what would be done
+    #[arg(long, conflicts_with = "wait")]
+    dry_run: bool,
     #[command(flatten)]
     patience: Patience,
     #[command(flatten)]
@@ -204,6 +207,7 @@ impl Target {
             name: self.recipe.clone(),
             action: action.into(),
             wait: self.patience.wait,
+            dry_run: self.dry_run,
             ..Default::default()
         };
         let events = context.kukeon().await?.act(request).await?;

@@ -80,6 +80,14 @@ impl Remote {
         }
     }
 
+    /// All tags.
+    pub(super) async fn tags(&self) -> Result<Vec<String>> {
+        match self.registry.tags().await {
+            Err(Error::NotFound(_)) => Ok(Vec::new()),
+            found => found.map_err(|error| self.unread(error)),
+        }
+    }
+
     /// Stores what refers to the artifact `subject`. A registry that keeps no
     /// list of referrers gets one under the tag that stands in for it.
     pub(super) async fn put_referrer(&self, packed: &Packed, subject: &str) -> Result<()> {

@@ -138,7 +138,9 @@ impl Resolved {
     /// The files of the artifact, whose layers come from `blobs`.
     pub async fn content(&self, shown: &str, blobs: &Blobs<'_>) -> Result<Content> {
         let layers = self.manifest.layers.as_deref().unwrap_or_default();
-        let total: u64 = layers.iter().map(|layer| layer.size).sum();
+        // As others announce it: it may be more than there are numbers.
+        let sizes = layers.iter().map(|layer| layer.size);
+        let total = sizes.fold(0, u64::saturating_add);
         if total > MAX_BYTES as u64 {
             let message = format!("{} has {total} bytes, at most {MAX_BYTES} are taken", shown);
             return Err(invalid(message));
@@ -204,5 +206,31 @@ fn failed(shown: &str, error: client::Error) -> Failure {
         }
         error => Failure::new(Reason::SourceUnavailable, format!("{shown}: {error}"))
             .hint("it is tried again by itself; `kuke recipe refresh` does it now"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sizes_that_add_up_to_more_than_a_number_are_refused() {
+        let layer = |size: u64| {
+            let digest = format!("sha256:{}", "1".repeat(64));
+            serde_json::json!({
+                "mediaType": ARCHIVES[0], "digest": digest, "size": size,
+            })
+        };
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "layers": [layer(u64::MAX), layer(2)],
+        });
+        let bytes = manifest.to_string().into_bytes();
+        let resolved = Resolved::read("x", &bytes, media::MANIFEST, "v1", None).unwrap();
+        let none = |_: String, _: u64| -> BoxFuture<'static, Result<Vec<u8>>> {
+            panic!("nothing is fetched");
+        };
+        let refused = resolved.content("x", &none).await.unwrap_err();
+        assert!(refused.message.contains("at most"), "{}", refused.message);
     }
 }

@@ -64,6 +64,8 @@ pub mod keys {
     pub const COMMIT_MESSAGE: &str = "delivery.kokumi.dev/commit-message";
     /// One-shot wish to ask the source again, on a Recipe.
     pub const REFRESH: &str = "delivery.kokumi.dev/refresh";
+    /// On a Recipe that is being deleted: its artifacts go, too.
+    pub const PURGE: &str = "delivery.kokumi.dev/purge-artifacts";
     /// On a Menu: the run that is to go back.
     pub const ABORT: &str = "delivery.kokumi.dev/abort";
     /// `disabled` on a live object: it is never pruned.

@@ -63,7 +63,8 @@ impl Storage {
                 Err(e) => break Err(Error::io("reading content")(e)),
             }
         };
-        match copied {
+        // Nobody could take it up again.
+        match copied.and_then(|()| self.check_space(upload.size())) {
             Ok(()) => upload.finish(expected),
             Err(e) => {
                 upload.cancel()?;

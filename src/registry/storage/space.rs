@@ -3,9 +3,10 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Storage, size_of};
+use super::{Storage, size_of, upload};
 use crate::oci::Algorithm;
 use crate::registry::{Error, Result};
+use crate::sys::beneath::join;
 
 /// How long a count of all content is good for; other processes add and remove.
 const COUNTED: Duration = Duration::from_secs(300);
@@ -35,9 +36,19 @@ impl Used {
 impl Storage {
     /// Fails when no further `bytes` may come.
     pub(super) fn check_space(&self, bytes: u64) -> Result<()> {
+        self.check_room(bytes, || Ok(0))
+    }
+
+    /// The same for an upload of so many bytes that goes on, beside all others
+    /// that are in hand. The first of them to end has its place.
+    pub(super) fn check_upload(&self, id: &str, bytes: u64) -> Result<()> {
+        self.check_room(bytes, || self.in_hand(id))
+    }
+
+    fn check_room(&self, bytes: u64, beside: impl FnOnce() -> Result<u64>) -> Result<()> {
         let limits = &self.inner.limits;
         if let Some(quota) = limits.quota {
-            let used = self.used()?;
+            let used = self.used()?.saturating_add(beside()?);
             if used.saturating_add(bytes) > quota {
                 return Err(Error::Quota { used, quota });
             }
@@ -53,6 +64,22 @@ impl Storage {
             }
         }
         Ok(())
+    }
+
+    /// Bytes of the uploads that are being written to, but for one. Others may
+    /// never go on, and must not keep everybody out until they are collected.
+    fn in_hand(&self, own: &str) -> Result<u64> {
+        let mut bytes: u64 = 0;
+        for entry in self.root().list(upload::DIR)?.unwrap_or_default() {
+            if entry.name == own || !self.is_busy(&entry.name) {
+                continue;
+            }
+            // What ends meanwhile counts as content.
+            if let Some(stat) = self.root().stat(&join(upload::DIR, &entry.name))? {
+                bytes = bytes.saturating_add(size_of(&stat));
+            }
+        }
+        Ok(bytes)
     }
 
     /// Bytes of all content.
@@ -107,6 +134,34 @@ mod tests {
         s.put_blob(&a, &[3; 40], None).unwrap();
         assert_eq!(s.used().unwrap(), 100);
         assert!(s.open_blob(&a, &first).is_ok());
+    }
+
+    #[test]
+    fn uploads_in_hand_count() {
+        let s = limited(Limits {
+            quota: Some(100),
+            min_free: 0,
+        });
+        let a = repo("a");
+        let mut first = s.begin_upload(&a).unwrap();
+        first.append(&[1; 60]).unwrap();
+        let second = s.begin_upload(&a).unwrap();
+        assert!(matches!(
+            second.announce(41),
+            Err(Error::Quota { used: 60, .. })
+        ));
+        second.announce(40).unwrap();
+        // Its own bytes are not counted twice.
+        first.announce(40).unwrap();
+        assert!(first.announce(41).is_err());
+        let id = first.id().to_owned();
+        drop(first);
+        second.announce(100).unwrap();
+        let first = s.resume_upload(&a, &id).unwrap();
+        assert!(second.announce(41).is_err(), "it goes on");
+        first.finish(None).unwrap();
+        assert_eq!(s.used().unwrap(), 60);
+        second.announce(40).unwrap();
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Storage {
     /// # Errors
     /// [`Error::Quota`], [`Error::LowDisk`], the disk's.
     pub fn begin_upload(&self, repository: &Repository) -> Result<Upload> {
-        self.check_space(0)?;
+        self.check_upload("", 0)?;
         let random = uuid::Uuid::new_v4().simple().to_string();
         let id = format!("{random}{}", bound(&random, repository));
         let file = self.root().create_new(&path(&id), FILE_MODE)?;
@@ -143,7 +143,8 @@ impl Upload {
     /// # Errors
     /// [`Error::Quota`], [`Error::LowDisk`].
     pub fn announce(&self, further: u64) -> Result<()> {
-        self.storage.check_space(self.size.saturating_add(further))
+        let bytes = self.size.saturating_add(further);
+        self.storage.check_upload(&self.id, bytes)
     }
 
     /// Adds bytes at the end.
@@ -154,7 +155,7 @@ impl Upload {
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let end = self.size + bytes.len() as u64;
         if end > self.next_check {
-            self.storage.check_space(end)?;
+            self.storage.check_upload(&self.id, end)?;
             self.next_check = end + SPACE_STEP;
         }
         if self.hasher.is_none() {

@@ -3,15 +3,49 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 
-use crate::api::v1::Object;
+use crate::api::v1::{self, Object};
 use crate::cli::failure::Failure;
 use crate::cli::kind::Kind;
 use crate::cli::output::{Format, Out, objects};
+use crate::client::Kukeon;
 
 /// Time between two looks.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
+
+/// Tells when an object of a release kind changed.
+pub(super) struct Changes {
+    stream: BoxStream<'static, crate::api::Result<v1::ReleaseChange>>,
+    kind: Kind,
+}
+
+impl Changes {
+    /// From now on; none where nobody tells.
+    pub(super) async fn of(kukeon: &dyn Kukeon, kind: Kind) -> Option<Self> {
+        let asked = kukeon.watch_releases(v1::WatchReleasesRequest {}).await;
+        let mut stream = asked.ok()?;
+        // What there is comes first: a look shows that as well.
+        while !stream.next().await?.ok()?.synced {}
+        Some(Self { stream, kind })
+    }
+
+    /// Comes back when there is something to look at; false when there will be
+    /// nothing more. Changes that wait are one.
+    pub(super) async fn next(&mut self) -> bool {
+        loop {
+            match self.stream.next().await {
+                Some(Ok(change)) if change.kind == self.kind.as_str() => break,
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return false,
+            }
+        }
+        while let Some(Some(Ok(_))) = self.stream.next().now_or_never() {}
+        true
+    }
+}
 
 /// What was seen, and how it is shown.
 pub(super) struct Watched {
@@ -153,6 +187,23 @@ mod tests {
                 ..Default::default()
             })),
         }
+    }
+
+    #[tokio::test]
+    async fn changes_of_the_kind_are_told_together_and_end_with_the_stream() {
+        let change = |kind: &str| {
+            Ok(v1::ReleaseChange {
+                kind: kind.into(),
+                ..Default::default()
+            })
+        };
+        let told = [change("Menu"), change("Recipe"), change("Recipe")];
+        let mut changes = Changes {
+            stream: futures::stream::iter(told).boxed(),
+            kind: Kind::Recipe,
+        };
+        assert!(changes.next().await);
+        assert!(!changes.next().await, "both were one");
     }
 
     #[test]

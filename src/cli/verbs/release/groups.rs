@@ -109,8 +109,8 @@ pub struct Named {
 
 impl Named {
     /// Asks the controller of a Recipe.
-    pub async fn recipe(self, context: &Context, action: Action) -> Outcome {
-        self.act(context, "Recipe", action, false).await
+    pub async fn recipe(self, context: &Context, action: Action, dry_run: bool) -> Outcome {
+        self.act(context, "Recipe", action, dry_run).await
     }
 
     async fn act(self, context: &Context, kind: &str, action: Action, dry_run: bool) -> Outcome {

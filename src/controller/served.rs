@@ -1,0 +1,123 @@
+//! Who is told that a cell changed: the Serving whose labels it carries.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::broadcast;
+
+use crate::model::delivery::{ReleaseKind, ReleaseRef, keys};
+use crate::model::{Cell, CellRef, CellStatus, Labels};
+
+/// Changes that may wait for a slow reader; one that missed some looks at all.
+const WAITING: usize = 256;
+
+/// Cells of Servings, as they were last told of.
+pub(super) struct Served {
+    told: Mutex<HashMap<CellRef, CellStatus>>,
+    sender: broadcast::Sender<ReleaseRef>,
+}
+
+impl Default for Served {
+    fn default() -> Self {
+        Self {
+            told: Mutex::default(),
+            sender: broadcast::Sender::new(WAITING),
+        }
+    }
+}
+
+impl Served {
+    /// Servings as their cells change from now on.
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<ReleaseRef> {
+        self.sender.subscribe()
+    }
+
+    /// Tells the owner of a cell, where it has one and the cell is not as it was
+    /// when it was last told. Another process may have changed what is stored.
+    pub(super) fn tell(&self, cell: &Cell) {
+        let Some(owner) = owner(&cell.meta.labels) else {
+            return;
+        };
+        let changed = {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            match cell.meta.deletion {
+                Some(_) => {
+                    told.remove(&cell.at);
+                    true
+                }
+                None if told.get(&cell.at) == Some(&cell.status) => false,
+                None => {
+                    told.insert(cell.at.clone(), cell.status.clone());
+                    true
+                }
+            }
+        };
+        if changed {
+            // Nobody may listen.
+            let _ = self.sender.send(owner);
+        }
+    }
+}
+
+fn owner(labels: &Labels) -> Option<ReleaseRef> {
+    let of = |key| labels.get(key)?.parse().ok();
+    let (namespace, serving) = (of(keys::NAMESPACE)?, of(keys::SERVING)?);
+    Some(ReleaseRef::new(ReleaseKind::Serving, &namespace, &serving))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{CellSpec, CellState, Meta};
+
+    fn cell(labels: &[(&str, &str)]) -> Cell {
+        let name = |text: &str| text.parse().unwrap();
+        let at = CellRef {
+            realm: name("default"),
+            space: name("default"),
+            stack: name("default"),
+            cell: name("web"),
+        };
+        let labels = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Cell {
+            meta: Meta {
+                labels: labels.collect(),
+                ..Meta::default()
+            },
+            spec: CellSpec::default(),
+            status: CellStatus::default(),
+            at,
+        }
+    }
+
+    #[test]
+    fn an_owner_is_told_once_of_each_change() {
+        let served = Served::default();
+        let mut told = served.subscribe();
+        let mut cell = cell(&[(keys::SERVING, "shop"), (keys::NAMESPACE, "team")]);
+        served.tell(&cell);
+        let owner = told.try_recv().unwrap();
+        assert_eq!(owner.to_string(), "serving \"shop\" in team");
+        served.tell(&cell);
+        assert!(told.try_recv().is_err(), "nothing changed");
+        cell.status.state = CellState::Error;
+        served.tell(&cell);
+        assert_eq!(told.try_recv().unwrap(), owner);
+        cell.meta.deletion = Some(jiff::Timestamp::UNIX_EPOCH);
+        served.tell(&cell);
+        assert_eq!(told.try_recv().unwrap(), owner);
+        assert!(served.told.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn cells_of_nobody_are_not_remembered() {
+        let served = Served::default();
+        let mut told = served.subscribe();
+        served.tell(&cell(&[]));
+        served.tell(&cell(&[(keys::SERVING, "shop")]));
+        assert!(told.try_recv().is_err());
+        assert!(served.told.lock().unwrap().is_empty());
+    }
+}
