@@ -6,6 +6,7 @@
 //! and the schema (named by `ARGOCD_CRD`); `tests/run.sh cluster` provides them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+mod programs;
 mod server;
 
 use std::time::Duration;

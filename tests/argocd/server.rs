@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,8 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchP
 use kube::{Client, Config};
 use kukeon::delivery::target::argocd::Cluster;
 use serde_json::json;
+
+use crate::programs::{self, Programs};
 
 pub struct Server {
     children: Vec<Child>,
@@ -31,25 +33,15 @@ impl Drop for Server {
 impl Server {
     /// None, with the reason printed, when the programs are not here.
     pub fn start() -> Option<Self> {
-        let skip = |why: &str| println!("skipped: argocd::on_a_real_api_server: {why}");
-        let Some(api_server) = program("KUBE_APISERVER", "kube-apiserver") else {
-            skip("there is no kube-apiserver (tests/run.sh --only cluster builds one)");
-            return None;
-        };
-        let Some(etcd) = program("ETCD", "etcd") else {
-            skip("there is no etcd");
-            return None;
-        };
-        if std::env::var_os("ARGOCD_CRD").is_none() {
-            skip("ARGOCD_CRD does not name Argo CD's Application schema");
-            return None;
-        }
+        let Programs {
+            api_server, etcd, ..
+        } = Programs::find()
+            .map_err(|why| println!("skipped: argocd::on_a_real_api_server: {why}"))
+            .ok()?;
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let (peer, store, port) = (free_port(), free_port(), free_port());
         let at = |name: &str| dir.path().join(name).display().to_string();
-        let store = format!("http://127.0.0.1:{store}");
-        let peer = format!("http://127.0.0.1:{peer}");
         fs::write(
             at("tokens"),
             "admin,admin,1,system:masters\nstranger,stranger,2\n",
@@ -64,33 +56,12 @@ impl Server {
             spawn(
                 &etcd,
                 &at("etcd.log"),
-                &[
-                    format!("--data-dir={}", at("etcd")),
-                    format!("--listen-client-urls={store}"),
-                    format!("--advertise-client-urls={store}"),
-                    format!("--listen-peer-urls={peer}"),
-                    format!("--initial-advertise-peer-urls={peer}"),
-                    format!("--initial-cluster=default={peer}"),
-                ],
+                &programs::etcd(dir.path(), peer, store),
             ),
             spawn(
                 &api_server,
                 &at("api.log"),
-                &[
-                    format!("--etcd-servers={store}"),
-                    "--bind-address=127.0.0.1".into(),
-                    format!("--secure-port={port}"),
-                    format!("--cert-dir={}", at("certs")),
-                    format!("--token-auth-file={}", at("tokens")),
-                    "--authorization-mode=RBAC".into(),
-                    "--service-account-issuer=https://kubernetes.default.svc".into(),
-                    format!("--service-account-key-file={}", at("key")),
-                    format!("--service-account-signing-key-file={}", at("key")),
-                    "--service-cluster-ip-range=10.96.0.0/16".into(),
-                    "--disable-admission-plugins=ServiceAccount".into(),
-                    // Loopback cannot be the address of the built-in service.
-                    "--endpoint-reconciler-type=none".into(),
-                ],
+                &programs::api_server(dir.path(), store, port),
             ),
         ];
         let mut config = Config::new(format!("https://127.0.0.1:{port}").parse().unwrap());
@@ -130,23 +101,15 @@ impl Server {
     }
 
     async fn connection(&self, token: &str) -> Cluster {
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{ "name": "k", "cluster": {
-                "server": format!("https://127.0.0.1:{}", self.port),
-                "insecure-skip-tls-verify": true,
-            }}],
-            "contexts": [{ "name": "c", "context": { "cluster": "k", "user": "u" } }],
-            "users": [{ "name": "u", "user": { "token": token } }],
-        });
-        Cluster::from_kubeconfig("default", &config.to_string(), "")
+        let config = programs::kubeconfig(self.port, token);
+        Cluster::from_kubeconfig("default", &config, "")
             .await
             .unwrap()
     }
 
     /// Argo CD's schema and namespace.
     pub async fn install_argocd(&self) {
-        let file = std::env::var_os("ARGOCD_CRD").unwrap();
+        let file = Programs::find().map(|p| p.schema).unwrap();
         let crd: serde_json::Value =
             serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
         let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
@@ -191,16 +154,6 @@ impl Server {
             ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", kind), plural);
         Api::namespaced_with(self.client.clone(), "argocd", &kind)
     }
-}
-
-fn program(variable: &str, name: &str) -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os(variable) {
-        return Some(path.into());
-    }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(name))
-        .find(|file| file.is_file())
 }
 
 fn free_port() -> u16 {

@@ -9,10 +9,13 @@
 )]
 
 mod apply;
+#[path = "../argocd/programs.rs"]
+mod argocd_programs;
 mod bad_input;
 mod browser;
 mod census;
 mod cleanup;
+mod cluster;
 mod command;
 mod convert;
 mod daemon;
@@ -60,6 +63,7 @@ fn main() -> std::process::ExitCode {
         damaged::CASES,
         convert::CASES,
         menus::CASES,
+        cluster::CASES,
         delivery::CASES,
         failures::CASES,
         releases::CASES,

@@ -43,7 +43,7 @@ fn setting(host: &Host) {
 }
 
 /// Writes a Recipe's source. A version that does not work ends at once.
-fn write(host: &Host, name: &str, version: &str, works: bool) {
+pub fn write(host: &Host, name: &str, version: &str, works: bool) {
     let script = match works {
         true => "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done",
         false => "exit 3",
@@ -73,7 +73,7 @@ fn refresh(host: &Host) {
 }
 
 /// Version that a member's cell runs; empty when there is none.
-fn version(host: &Host, name: &str) -> String {
+pub fn version(host: &Host, name: &str) -> String {
     let cells = host.kuke(&["get", "cells", "-o", "json"]).ok().json();
     let items = cells
         .as_array()
