@@ -6,6 +6,9 @@ use tokio_tar::{EntryType, Header};
 
 pub type Files = Vec<(String, Vec<u8>)>;
 
+/// What the program of every image here ends with.
+pub const ITS_CODE: i32 = 42;
+
 pub fn digest(bytes: &[u8]) -> String {
     let hash = Sha256::digest(bytes);
     let hex: String = hash.iter().map(|b| format!("{b:02x}")).collect();
@@ -68,7 +71,7 @@ fn config(arch: &str, layers: &[Vec<u8>]) -> Vec<u8> {
     let ids: Vec<String> = layers.iter().map(|l| digest(l)).collect();
     serde_json::json!({
         "os": "linux", "architecture": arch,
-        "config": {"Cmd": ["/bin/busybox", "echo", "it runs"]},
+        "config": {"Cmd": ["/bin/busybox", "sh", "-c", format!("exit {ITS_CODE}")]},
         "rootfs": {"type": "layers", "diff_ids": ids},
     })
     .to_string()
