@@ -10,6 +10,9 @@ use crate::api::Result;
 use crate::model::{Cell, CellRef, ObjectRef, Realm, RealmRef, Space, SpaceRef};
 use crate::network::SpaceNetwork;
 
+/// Name of a space's generated conflist, beside its document.
+pub(super) const CONFLIST: &str = "network.conflist";
+
 /// The parents of an object, as far as they matter to the host.
 #[derive(Debug, Clone)]
 pub(super) struct Parents {
@@ -92,9 +95,7 @@ impl Controller {
 
     /// The network of a space.
     pub(super) fn space_network(&self, space: &Space) -> SpaceNetwork {
-        let generated = self
-            .store
-            .file_path(&space.at.clone().into(), "network.conflist");
+        let generated = self.store.file_path(&space.at.clone().into(), CONFLIST);
         // The allocation is kept in the status; should that be lost, the
         // conflist that is in use still tells it.
         let subnet = space.status.network.subnet.parse().ok();
@@ -116,6 +117,13 @@ fn subnet_of_conflist(bytes: &[u8]) -> Option<Ipv4Net> {
     ranges.get(0)?.get(0)?.get("subnet")?.as_str()?.parse().ok()
 }
 
+/// How the uid of the space began whose generated conflist this is.
+pub(super) fn uid_of_conflist(bytes: &[u8]) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    let bridge = json.get("plugins")?.get(0)?.get("bridge")?.as_str()?;
+    SpaceNetwork::uid_of_bridge(bridge).map(str::to_owned)
+}
+
 /// The main address of a cell, without the prefix length.
 pub(super) fn main_address(addresses: &[String]) -> Option<Ipv4Addr> {
     addresses
@@ -126,6 +134,19 @@ pub(super) fn main_address(addresses: &[String]) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_conflist_tells_the_uid() {
+        let of = |bridge: &str| {
+            let text = format!(r#"{{"plugins":[{{"type":"bridge","bridge":"{bridge}"}}]}}"#);
+            uid_of_conflist(text.as_bytes())
+        };
+        assert_eq!(of("k-12345678").as_deref(), Some("12345678"));
+        for other in ["cni0", "k-", "k-1234567", "k-123456789", "k-1234567g"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+        assert_eq!(uid_of_conflist(b"torn"), None);
+    }
 
     #[test]
     fn the_conflist_tells_the_subnet() {

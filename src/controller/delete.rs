@@ -242,7 +242,7 @@ impl Controller {
             Err(error) if is_damage(&error) && at.kind == KeptKind::Secret => {
                 self.refuse_used(at)?;
                 let mut plan = Plan::default();
-                plan.step_if(true, Step::RemoveDocument);
+                plan.stage(vec![vec![Step::RemoveDocument]]);
                 plan
             }
             stored => {

@@ -41,6 +41,20 @@ fn mend(path: &Path) -> String {
                  {space} --cascade`, or repair the file"
             )
         }
+        "space.yaml" => {
+            let (space, realm) = (name(), name());
+            format!(
+                "repair the file, or `kuke delete space {space} --realm {realm} --cascade` and apply \
+                 its manifests again"
+            )
+        }
+        "realm.yaml" => {
+            let realm = name();
+            format!(
+                "repair the file, or `kuke delete realm {realm} --cascade` and apply its manifests \
+                 again"
+            )
+        }
         _ => "repair that file, from a backup for instance; to remove it would leave what it made \
               on the host"
             .to_owned(),

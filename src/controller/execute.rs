@@ -406,7 +406,7 @@ impl Controller {
         labels
     }
 
-    fn realm_labels(&self, realm: &Name) -> Labels {
+    pub(super) fn realm_labels(&self, realm: &Name) -> Labels {
         Labels::from([
             (label::INSTANCE.to_owned(), self.settings.instance()),
             (label::REALM.to_owned(), realm.to_string()),

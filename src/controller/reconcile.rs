@@ -104,7 +104,7 @@ impl Controller {
                     // It is gone, and this is one that came after it.
                     return Ok(());
                 }
-                if let Some(mut object) = self.stored_or_marked(&child)? {
+                if let Some(mut object) = self.stored_or_marked(&child).await? {
                     super::apply::meta_mut(&mut object)
                         .deletion
                         .get_or_insert_with(jiff::Timestamp::now);

@@ -108,6 +108,14 @@ impl SpaceNetwork {
         format!("k-{hex}")
     }
 
+    /// How the uid of the space began that has this bridge; none for a bridge of
+    /// another make.
+    pub fn uid_of_bridge(bridge: &str) -> Option<&str> {
+        let began = bridge.strip_prefix("k-")?;
+        let hex = began.len() == 8 && began.bytes().all(|b| b.is_ascii_hexdigit());
+        hex.then_some(began)
+    }
+
     /// CNI network name of the generated chain: `<realm>_<space>`; `_` is in no name.
     pub fn name(&self) -> String {
         format!("{}_{}", self.space.realm, self.space.space)

@@ -12,6 +12,7 @@ pub const CASES: &[&[Case]] = &[
     cases_in_both_modes![
         a_damaged_cell_hides_no_other_and_can_be_deleted,
         a_damaged_cell_goes_with_its_stack,
+        damaged_realms_spaces_and_stacks_can_be_deleted,
     ],
     cases![a_daemon_starts_beside_a_damaged_cell],
 ];
@@ -103,6 +104,79 @@ fn a_daemon_starts_beside_a_damaged_cell() -> Verdict {
     host.kuke(&["status"]).says(&["bad/cell.yaml"]);
     host.kuke(&["delete", "cell", "bad", "--grace", "0s"]).ok();
     host.kuke(&["get", "cells"]).ok();
+    host.finish();
+    Ok(())
+}
+
+/// What they made is found by its labels and marks: the namespace of another name
+/// than the realm's, the bridge with its rules, the cgroups.
+fn damaged_realms_spaces_and_stacks_can_be_deleted(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    let before = host.census();
+    let mut realm = format!(
+        "apiVersion: v1beta1\nkind: Realm\nmetadata: {{name: shop}}\nspec: {{namespace: elsewhere.{}}}\n",
+        host.suffix
+    );
+    for (kind, at) in [
+        ("Space", "realmId: shop"),
+        ("Stack", "realmId: shop, spaceId: front"),
+    ] {
+        realm += &format!(
+            "---\napiVersion: v1beta1\nkind: {kind}\nmetadata: {{name: front}}\nspec: {{{at}}}\n"
+        );
+    }
+    let cell = sleeper("web")
+        .replace("realmId: default", "realmId: shop")
+        .replace("spaceId: default", "spaceId: front")
+        .replace("stackId: default", "stackId: front");
+    let busybox = crate::world::world().busybox.display().to_string();
+    let made = || {
+        host.apply(&realm).ok();
+        let load = ["image", "load", &busybox, "--realm", "shop"];
+        host.kuke(&load).ok();
+        host.apply(&cell).ok();
+    };
+    let scope = ["--realm", "shop", "--space", "front", "--stack", "front"];
+    for (kind, name, file, damage) in [
+        ("stack", "front", "shop/front/front/stack.yaml", DAMAGES[0]),
+        ("space", "front", "shop/front/space.yaml", DAMAGES[1]),
+        ("realm", "shop", "shop/realm.yaml", DAMAGES[3]),
+    ] {
+        made();
+        let ready = || {
+            let cell = host.kuke(&[&["get", "cell", "web", "-o", "json"], &scope[..]].concat());
+            cell.code == 0 && cell.json()["status"]["state"] == "Ready"
+        };
+        crate::command::eventually(20.0, "the cell is ready", ready);
+        fs::write(host.run_path.join(file), damage).unwrap();
+
+        let told = [file, "is damaged", "--cascade"];
+        let delete = ["delete", kind, name, "--realm", "shop", "--space", "front"];
+        let delete: &[&str] = match kind {
+            "stack" => &delete,
+            _ => &delete[..5],
+        };
+        let delete = if kind == "realm" {
+            &delete[..3]
+        } else {
+            delete
+        };
+        host.kuke(&["get", &format!("{kind}s"), "-A"])
+            .code(1)
+            .says(&told);
+        host.kuke(delete).code(1).says(&told);
+        host.kuke(&[delete, &["--cascade", "--grace", "0s"]].concat())
+            .ok();
+        host.kuke(&["get", &format!("{kind}s"), "-A"])
+            .ok()
+            .says_nothing_of(&[file]);
+        // Made again it works, and goes as any other.
+        made();
+        crate::command::eventually(20.0, "the cell is ready again", ready);
+        host.kuke(&["delete", "realm", "shop", "--cascade", "--grace", "0s"])
+            .ok();
+        host.assert_left(&before);
+    }
     host.finish();
     Ok(())
 }
