@@ -239,7 +239,8 @@ impl Controller {
 
     /// Asks politely, waits, then kills everything in the container. The record
     /// first loses its run: should we not live to see the end, it is neither
-    /// taken for one by itself nor for something that goes on.
+    /// taken for one by itself nor for something that goes on. It keeps the
+    /// grace, for whoever goes on then.
     async fn stop_task(
         &self,
         target: &Target<'_>,
@@ -249,7 +250,11 @@ impl Controller {
     ) -> Result<()> {
         let runtime = &self.runtime;
         let namespace = &target.parents.namespace;
-        match runtime.set_labels(namespace, id, &run_label(0)).await {
+        let mut labels = run_label(0);
+        let given = jiff::SignedDuration::from_secs(grace.into());
+        let interval = format!("{}/{given}", jiff::Timestamp::now());
+        labels.insert(label::GRACE.to_owned(), interval);
+        match runtime.set_labels(namespace, id, &labels).await {
             Ok(()) | Err(runtime::Error::NotFound(_)) => {}
             Err(error) => return Err(error.into()),
         }

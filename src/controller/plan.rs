@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::status::{ended, is_current, run_of};
 use super::step::{Plan, Step};
@@ -130,7 +130,7 @@ pub fn plan_cell(cell: &Cell, observed: &ObservedCell, options: &Options) -> Pla
     for (spec, verdict) in &verdicts {
         let record = observed.containers.get(&spec.id);
         if !runs(verdict) {
-            let mut lane = take_down(spec, record, options, cell, rebuild);
+            let mut lane = take_down(spec, record, observed, options, cell, rebuild);
             let waits = matches!(verdict, Verdict::Wait(_));
             lane.extend(unstage(&spec.id, observed, !waits));
             down.push(lane);
@@ -152,7 +152,7 @@ pub fn plan_cell(cell: &Cell, observed: &ObservedCell, options: &Options) -> Pla
         }
     }
     for (name, record) in strangers(cell, observed) {
-        let mut lane = stop(name, record, options.grace.unwrap_or(DEFAULT_GRACE));
+        let mut lane = stop(name, record, grace(None, record, observed, options));
         lane.push(Step::RemoveContainer {
             container: name.clone(),
             id: record.id.clone(),
@@ -245,7 +245,7 @@ fn plan_deletion(cell: &Cell, observed: &ObservedCell, options: &Options) -> Pla
     let mut plan = Plan::default();
     let lanes = observed.containers.iter().map(|(name, record)| {
         let spec = cell.spec.containers.iter().find(|c| c.id == *name);
-        let mut lane = stop(name, record, grace(spec, options));
+        let mut lane = stop(name, record, grace(spec, record, observed, options));
         lane.push(Step::RemoveContainer {
             container: name.clone(),
             id: record.id.clone(),
@@ -391,11 +391,32 @@ fn backoff_ms(spec: &ContainerSpec, count: u32) -> i64 {
     i64::try_from(jittered).unwrap_or(i64::MAX)
 }
 
-fn grace(spec: Option<&ContainerSpec>, options: &Options) -> u32 {
+/// Seconds that a task is given: as asked for now, else what is left of what it
+/// was given when it was told to end, else its own.
+fn grace(
+    spec: Option<&ContainerSpec>,
+    record: &ObservedContainer,
+    observed: &ObservedCell,
+    options: &Options,
+) -> u32 {
     options
         .grace
+        .or_else(|| grace_left(record, observed.now))
         .or(spec.and_then(|s| s.stop_grace_seconds))
         .unwrap_or(DEFAULT_GRACE)
+}
+
+/// What is left of a grace that somebody began to give; none where nobody did.
+/// Of a clock that was set back it is all.
+fn grace_left(record: &ObservedContainer, now: Timestamp) -> Option<u32> {
+    let (began, given) = record.labels.get(label::GRACE)?.split_once('/')?;
+    let began: Timestamp = began.parse().ok()?;
+    let given: SignedDuration = given.parse().ok()?;
+    let over = now.duration_since(began).max(SignedDuration::ZERO);
+    let left = given.saturating_sub(over).max(SignedDuration::ZERO);
+    let left = left.as_secs() + i64::from(left.subsec_nanos() > 0);
+    let told = run_of(record) == 0;
+    told.then(|| u32::try_from(left).unwrap_or(u32::MAX))
 }
 
 /// Records of the cell that no container of the spec wants.
@@ -439,6 +460,7 @@ fn stop(name: &Name, record: &ObservedContainer, grace: u32) -> Vec<Step> {
 fn take_down(
     spec: &ContainerSpec,
     record: Option<&ObservedContainer>,
+    observed: &ObservedCell,
     options: &Options,
     cell: &Cell,
     rebuild: bool,
@@ -446,7 +468,8 @@ fn take_down(
     let Some(record) = record else {
         return Vec::new();
     };
-    let mut lane = stop(&spec.id, record, grace(Some(spec), options));
+    let grace = grace(Some(spec), record, observed, options);
+    let mut lane = stop(&spec.id, record, grace);
     // An ended container whose record is outdated is made anew at its next start.
     let outdated = !is_current(spec, record);
     if outdated && cell.spec.run_state == RunState::Running && !rebuild {
@@ -512,7 +535,8 @@ fn bring_up(
         return work;
     }
     if let Some(record) = record {
-        work.down = stop(&spec.id, record, grace(Some(spec), options));
+        let grace = grace(Some(spec), record, observed, options);
+        work.down = stop(&spec.id, record, grace);
         if usable.is_none() {
             work.down.push(Step::RemoveContainer {
                 container: name(),

@@ -323,6 +323,50 @@ fn only_a_grace_is_cut_short() {
     assert!(plan_cut(&host.seen).is_empty());
 }
 
+/// Whoever goes on with a stop gives what is left, unless asked for another grace.
+#[test]
+fn a_grace_that_was_begun_is_gone_on_with() {
+    let (mut cell, mut host) = pair();
+    cell.spec.run_state = RunState::Stopped;
+    cell.spec.containers[0].stop_grace_seconds = Some(7);
+    let graces = |host: &Host, options: &Options| -> Vec<u32> {
+        let plan = plan_cell(&cell, &host.seen, options);
+        plan.steps()
+            .filter_map(|step| match step {
+                Step::StopTask {
+                    container, grace, ..
+                } if *container == cell.spec.containers[0].id => Some(*grace),
+                _ => None,
+            })
+            .collect()
+    };
+    let label = |host: &mut Host, key: &str, value: &str| {
+        let record = host.seen.containers.get_mut(&cell.spec.containers[0].id);
+        record.unwrap().labels.insert(key.into(), value.into());
+    };
+    let asked = Options {
+        grace: Some(3),
+        ..Options::default()
+    };
+    assert_eq!(graces(&host, &Options::default()), [7]);
+    let told = host.seen.now;
+    label(&mut host, label::GRACE, &format!("{told}/PT60S"));
+    // Of an earlier run.
+    assert_eq!(graces(&host, &Options::default()), [7]);
+    label(&mut host, label::RUN, "0");
+    for (later, left) in [(0, 60), (20, 40), (60, 0), (3600, 0), (-3600, 60)] {
+        host.seen.now = told + jiff::SignedDuration::from_secs(later);
+        assert_eq!(graces(&host, &Options::default()), [left], "{later}");
+        assert_eq!(graces(&host, &asked), [3]);
+    }
+    host.seen.now = told + jiff::SignedDuration::from_millis(59_900);
+    assert_eq!(graces(&host, &Options::default()), [1]);
+    for unreadable in ["", "PT5S", "now/PT5S", "2026-11-27T00:00:00Z/5"] {
+        label(&mut host, label::GRACE, unreadable);
+        assert_eq!(graces(&host, &Options::default()), [7], "{unreadable}");
+    }
+}
+
 #[test]
 fn what_cannot_be_observed_is_told_as_last_seen() {
     let (cell, _) = pair();

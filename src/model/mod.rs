@@ -67,4 +67,7 @@ pub mod label {
     pub const SECRETS: &str = "kukeon.io/secrets";
     /// The cell's run generation in which the task was started.
     pub const RUN: &str = "kukeon.io/run-generation";
+    /// When a task was told to end and how long it is given, as an ISO 8601
+    /// interval (`<start>/<duration>`): whoever goes on gives what is left of it.
+    pub const GRACE: &str = "kukeon.io/grace";
 }

@@ -15,6 +15,7 @@ const OWNED: &[&str] = &[
     label::INSTANCE,
     label::SPEC_HASH,
     label::RUN,
+    label::GRACE,
     label::SECRETS,
 ];
 

@@ -29,9 +29,6 @@ pub const CASES: &[&[Case]] = &[cases![
     cable_pulled_behind_our_back,
     cgroup_and_pin_are_put_back,
     workers_wait_for_nobody,
-    kill_ends_the_grace_of_others,
-    kill_ends_the_grace_of_another_process,
-    stop_that_is_interrupted_goes_on_with_its_grace,
     missing_image_keeps_no_other_down,
     socket_is_for_root,
     drains_on_sigterm,
@@ -480,88 +477,6 @@ fn workers_wait_for_nobody() -> Verdict {
     for running in stopping {
         running.wait(LIMIT).ok();
     }
-    host.finish();
-    Ok(())
-}
-
-/// Both of a caller and, once that has left, of the loop.
-fn kill_ends_the_grace_of_others() -> Verdict {
-    let host = Host::new(Mode::Daemon);
-    let deaf = "trap '' TERM; echo up; while :; do sleep 0.1; done";
-    host.apply(&shell("deaf", deaf, &["stopGraceSeconds: 300"]))
-        .ok();
-    for leaves in [false, true] {
-        host.kuke(&["start", "deaf"]).ok();
-        host.await_state("deaf", "Ready");
-        let mut stopping = host.start(&["stop", "deaf"]);
-        std::thread::sleep(Duration::from_secs(1));
-        assert!(stopping.alive(), "it waits for the grace");
-        if leaves {
-            stopping.signal(Signal::SIGINT);
-            // The loop takes it up.
-            std::thread::sleep(Duration::from_secs(3));
-        }
-        host.kuke(&["kill", "deaf"]).ok();
-        stopping.wait(LIMIT).code(if leaves { 130 } else { 0 });
-        assert_eq!(host.census().count("task"), 0);
-    }
-    host.finish();
-    Ok(())
-}
-
-/// Of the daemon by a `kuke` that works by itself, and the other way round.
-fn kill_ends_the_grace_of_another_process() -> Verdict {
-    let host = Host::new(Mode::Daemon);
-    let deaf = "trap 'echo told' TERM; echo up; while :; do sleep 0.1; done";
-    host.apply(&shell("deaf", deaf, &["stopGraceSeconds: 300"]))
-        .ok();
-    for (waits, kills) in [
-        (Mode::Daemon, Mode::InProcess),
-        (Mode::InProcess, Mode::Daemon),
-        (Mode::InProcess, Mode::InProcess),
-    ] {
-        host.kuke(&["start", "deaf"]).ok();
-        host.await_state("deaf", "Ready");
-        let told = |host: &Host| host.kuke(&["log", "deaf"]).out.matches("told").count();
-        let before = told(&host);
-        let line = "kuke stop deaf".to_owned();
-        let command = host.command(waits, &["stop", "deaf"]);
-        let stopping = crate::command::Running::start(command, line, None);
-        eventually(10.0, "it is told to end", || told(&host) > before);
-        host.kuke_in(kills, &["kill", "deaf"]).ok();
-        stopping.wait(LIMIT).code(0);
-        assert_eq!(host.census().count("task"), 0);
-    }
-    host.finish();
-    Ok(())
-}
-
-/// It is recorded, and the daemon goes on with the grace that was asked for.
-fn stop_that_is_interrupted_goes_on_with_its_grace() -> Verdict {
-    let host = Host::new(Mode::Daemon);
-    let gate = Gate::new(&host, "end");
-    let wait = Gate::WAIT;
-    let script = format!(
-        "trap 'echo told; {wait}; echo gently; exit 0' TERM; echo up; while :; do sleep 0.1; done"
-    );
-    // Its own grace is short.
-    let fields = [gate.volume(), "stopGraceSeconds: 1"];
-    host.apply(&shell("slow", &script, &fields)).ok();
-    host.await_log("slow", "up");
-    let stopping = host.start(&["stop", "slow", "--grace", "300s"]);
-    host.await_log("slow", "told");
-    stopping.signal(Signal::SIGINT);
-    stopping
-        .wait(LIMIT)
-        .code(130)
-        .says(&["recorded: stop of cell slow", "kukeond goes on"])
-        .says_nothing_of(&["nothing is finished"]);
-    // Longer than until the loop would take it up, and its own grace.
-    std::thread::sleep(Duration::from_secs(4));
-    assert_eq!(host.census().count("task"), 1);
-    gate.open();
-    host.await_state("slow", "Stopped");
-    host.await_log("slow", "gently");
     host.finish();
     Ok(())
 }

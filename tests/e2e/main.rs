@@ -24,6 +24,7 @@ mod deaths;
 mod delivery;
 mod destinations;
 mod failures;
+mod graces;
 mod host;
 mod hosted;
 mod image;
@@ -52,6 +53,7 @@ fn main() -> std::process::ExitCode {
         volumes::CASES,
         secrets::CASES,
         daemon::CASES,
+        graces::CASES,
         upkeep::CASES,
         output::CASES,
         images::CASES,
