@@ -8,7 +8,16 @@ use crate::delivery::{HEAD, text};
 use crate::host::{Host, Mode};
 use crate::runner::{Case, Verdict};
 
-pub const CASES: &[&[Case]] = &[crate::cases![kukeond_dies_at_every_step_of_a_story]];
+pub const CASES: &[&[Case]] = &[crate::cases![
+    kukeond_dies_at_each_step_of_a_menu_run,
+    kukeond_dies_at_each_step_of_a_menu_that_goes_back,
+    kukeond_dies_at_each_step_of_a_release,
+    kukeond_dies_at_every_step_of_a_story,
+]];
+
+const JOURNAL: &str = "KUKEON_FAILPOINT_JOURNAL";
+const DELIVERY: &str = "KUKEON_FAILPOINT_DELIVERY";
+const BOTH: [&str; 2] = ["hello", "pair"];
 
 /// A host whose daemon keeps dying.
 struct Story {
@@ -85,8 +94,9 @@ fn documents(dir: &str, greeting: &str, broken: bool) -> String {
     text
 }
 
-fn kukeond_dies_at_every_step_of_a_story() -> Verdict {
-    let mut host = Host::new(Mode::Daemon);
+/// A host with the sources of both Recipes, and where they are.
+fn setting() -> (Host, String) {
+    let host = Host::new(Mode::Daemon);
     let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests");
     let dir = host.dir.join("app");
     for (recipe, file) in [("hello", "hello-world.yaml"), ("pair", "sidecar.yaml")] {
@@ -95,10 +105,225 @@ fn kukeond_dies_at_every_step_of_a_story() -> Verdict {
         fs::copy(format!("{manifests}/{file}"), to.join("manifest.yaml")).unwrap();
     }
     let dir = dir.display().to_string();
+    (host, dir)
+}
+
+/// Renders a revision of both with an ordinary daemon; returns the digests.
+fn render(host: &Host, dir: &str, greeting: &str, broken: bool) -> [String; 2] {
+    let file = host.file("documents.yaml", documents(dir, greeting, broken));
+    host.kuke(&["apply", "-f", &file]).ok();
+    eventually(20.0, "both are rendered", || {
+        BOTH.iter().all(|recipe| rendered(host, recipe))
+    });
+    BOTH.map(|recipe| digest(host, recipe))
+}
+
+fn rendered(host: &Host, recipe: &str) -> bool {
+    let found = get(host, "recipe", recipe);
+    found["status"]["phase"] == "Ready"
+        && found["status"]["observedGeneration"] == found["metadata"]["generation"]
+}
+
+/// Begins at the same place again and again; each time kukeond is killed one step
+/// later in what it was asked for, until it is done before that. An ordinary one
+/// after it comes to what `settled` asks, with nobody's help.
+fn dies_at_each_step(
+    host: &mut Host,
+    point: &str,
+    begin: impl Fn(&Host),
+    ask: &[&str],
+    settled: impl Fn(&Host) -> bool,
+    done: impl Fn(&Host) -> bool,
+) {
+    for step in 1..120 {
+        begin(host);
+        host.kill_daemon();
+        let mut there = false;
+        if host.start_mortal_daemon(point, step) {
+            // It is refused, cut off or done: the state tells.
+            host.kuke(ask);
+            let mut died = false;
+            eventually(30.0, "it has done it or died", || {
+                there = done(host);
+                died = !host.daemon_lives();
+                there || died
+            });
+            there &= !died;
+        }
+        host.kill_daemon();
+        host.start_daemon();
+        eventually(
+            30.0,
+            &format!("all is well after a death at {point}={step}"),
+            || settled(host),
+        );
+        if there {
+            crate::runner::note(format!("{ask:?}: it died {} times", step - 1));
+            assert!(step > 2, "{ask:?} has more steps");
+            return;
+        }
+    }
+    panic!("never done: {ask:?}");
+}
+
+/// Whether a Serving has come to rest on one of these digests.
+fn rests(host: &Host, recipe: &str, digests: &[&String]) -> bool {
+    let found = get(host, "serving", recipe);
+    found["status"].get("lock").is_none()
+        && deployed(host, recipe).is_some_and(|d| digests.contains(&&d))
+        && host.state(recipe) == "Ready"
+}
+
+fn kukeond_dies_at_each_step_of_a_release() -> Verdict {
+    let (mut host, dir) = setting();
+    let first = render(&host, &dir, "one", false);
+    host.kuke(&["promote", "hello", "--wait"]).ok();
+    let second = render(&host, &dir, "two", false);
+    let either = [&first[0], &second[0]];
+    let settled = |host: &Host| rests(host, "hello", &either);
+    let promote = ["promote", "hello", "--wait"];
+    let rollback = ["rollback", "hello", "--to", "rev-1", "--wait"];
+    for point in [JOURNAL, DELIVERY] {
+        for (begin, ask, wanted) in [
+            (&rollback[..], &promote[..2], &second[0]),
+            (&promote[..], &rollback[..4], &first[0]),
+        ] {
+            dies_at_each_step(
+                &mut host,
+                point,
+                |host| {
+                    // It may be there already, which is refused.
+                    host.kuke(begin);
+                },
+                ask,
+                settled,
+                |host| rests(host, "hello", &[wanted]),
+            );
+        }
+    }
+    // A revision of its own each time, which is made once.
+    let next = std::cell::Cell::new(2);
+    let file = host.dir.join("documents.yaml").display().to_string();
+    dies_at_each_step(
+        &mut host,
+        JOURNAL,
+        |host| {
+            next.set(next.get() + 1);
+            host.file(
+                "documents.yaml",
+                documents(&dir, &format!("g{}", next.get()), false),
+            );
+        },
+        &["apply", "-f", &file],
+        |host| {
+            // What was not stored yet is asked for once more, by whoever asked.
+            host.kuke(&["apply", "-f", &file]).ok();
+            BOTH.iter().all(|recipe| {
+                let found = get(host, "recipe", recipe);
+                rendered(host, recipe) && found["status"]["revision"] == next.get()
+            })
+        },
+        |host| {
+            BOTH.iter().all(|recipe| {
+                let found = get(host, "recipe", recipe);
+                rendered(host, recipe) && found["status"]["revision"] == next.get()
+            })
+        },
+    );
+    end(host)
+}
+
+fn menu(host: &Host) {
+    let menu = format!(
+        "{HEAD}kind: Menu\nmetadata: {{name: lunch}}\nspec:\n  recipes: [{{name: hello}}, {{name: pair, dependsOn: [hello]}}]\n  \
+         strategy: {{healthTimeout: 20s, minHealthy: 100ms}}\n"
+    );
+    host.apply(&menu).ok();
+}
+
+/// Whether no run of the Menu is open and both are on the same of these pairs.
+fn agree(host: &Host, pairs: &[&[String; 2]]) -> bool {
+    let found = get(host, "menu", "lunch");
+    let closed = !found.is_null() && found["status"].get("currentRun").is_none();
+    let on = |pair: &[String; 2]| {
+        let members = BOTH.iter().zip(pair);
+        members.fold(true, |on, (name, d)| on && rests(host, name, &[d]))
+    };
+    closed && pairs.iter().any(|pair| on(pair))
+}
+
+fn kukeond_dies_at_each_step_of_a_menu_run() -> Verdict {
+    let (mut host, dir) = setting();
+    let first = render(&host, &dir, "one", false);
+    menu(&host);
+    host.kuke(&["menu", "run", "lunch", "--wait"]).ok();
+    let second = render(&host, &dir, "two", false);
+    for point in [JOURNAL, DELIVERY] {
+        dies_at_each_step(
+            &mut host,
+            point,
+            |host| {
+                for recipe in BOTH {
+                    host.kuke(&["rollback", recipe, "--to", "rev-1", "--wait"]);
+                }
+                eventually(20.0, "both are back", || agree(host, &[&first]));
+            },
+            &["menu", "run", "lunch"],
+            |host| agree(host, &[&first, &second]),
+            |host| agree(host, &[&second]),
+        );
+    }
+    end(host)
+}
+
+fn kukeond_dies_at_each_step_of_a_menu_that_goes_back() -> Verdict {
+    let (mut host, dir) = setting();
+    let first = render(&host, &dir, "one", false);
+    menu(&host);
+    host.kuke(&["menu", "run", "lunch", "--wait"]).ok();
+    render(&host, &dir, "two", true);
+    host.kuke(&["menu", "run", "lunch", "--wait"]).code(1);
+    let runs = |host: &Host| {
+        let found = get(host, "menu", "lunch");
+        let runs = found["status"]["runs"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        runs.last().map(|run| text(&run["id"])).unwrap_or_default()
+    };
+    let before = std::cell::RefCell::new(String::new());
+    dies_at_each_step(
+        &mut host,
+        JOURNAL,
+        |host| {
+            eventually(20.0, "both are back", || agree(host, &[&first]));
+            before.replace(runs(host));
+        },
+        &["menu", "retry", "lunch"],
+        |host| agree(host, &[&first]),
+        |host| runs(host) != *before.borrow() && agree(host, &[&first]),
+    );
+    end(host)
+}
+
+fn end(host: Host) -> Verdict {
+    host.kuke(&["registry", "verify"]).ok();
+    if !get(&host, "menu", "lunch").is_null() {
+        host.kuke(&["delete", "menu", "lunch"]).ok();
+    }
+    for recipe in BOTH {
+        host.kuke(&["delete", "recipe", recipe]).ok();
+    }
+    host.finish();
+    Ok(())
+}
+
+fn kukeond_dies_at_every_step_of_a_story() -> Verdict {
+    let (mut host, dir) = setting();
     host.stop_daemon();
     let mut story = Story { host, deaths: 0 };
-    let journal = "KUKEON_FAILPOINT_JOURNAL";
-    let both = ["hello", "pair"];
+    let journal = JOURNAL;
+    let both = BOTH;
     let write = |story: &Story, greeting: &str, broken: bool| {
         let text = documents(&dir, greeting, broken);
         story.host.file("documents.yaml", text)
@@ -129,7 +354,7 @@ fn kukeond_dies_at_every_step_of_a_story() -> Verdict {
     assert!(first[0] != second[0] && first[1] != second[1]);
     assert_eq!(deployed(&story.host, "hello").as_ref(), Some(&first[0]));
     story.host.kill_daemon();
-    for point in [journal, "KUKEON_FAILPOINT_DELIVERY"] {
+    for point in [journal, DELIVERY] {
         story.until(point, &["promote", "hello"], |host| {
             deployed(host, "hello").as_ref() == Some(&second[0])
         });
