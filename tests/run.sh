@@ -13,7 +13,7 @@ usage: ./tests/run.sh [--only gates|unit|e2e|cluster|containerd|install|vm]...
 
   --only STAGE   run this stage only; may be given several times. `cluster`
                  runs only when it is named: it builds a Kubernetes API server
-                 (Go, ten minutes) and tests the Argo CD target against it. So
+                 (Go, ten minutes) and tests Argo CD's target and Menus against it. So
                  does `vm`: it installs kukeon in a virtual machine (qemu, ten
                  minutes), reboots it and cuts its power. `containerd` builds
                  containerd 1.7 and 2.1 with runc 1.3 (Go, five minutes) and
@@ -85,6 +85,32 @@ counted() {
     if [ "$code" = 0 ] && [ $((p + f + i)) = 0 ]; then f=1; echo "no test was run"; fi
     passed=$((passed + p - s)) failed=$((failed + f)) skipped=$((skipped + i + s))
     if [ "$f" != 0 ]; then failures+=("$name: $f"); fi
+}
+
+# Builds the program as it is installed, once: `$binary`.
+binary='' harness=''
+built() {
+    if [ -n "$binary" ]; then return; fi
+    binary=${CARGO_TARGET_DIR:-target}/release/kuke
+    gate "release build" cargo rustc --quiet --locked --release --bin kuke -- -C target-feature=+crt-static
+}
+
+# end_to_end LOG VARIABLE=VALUE... -- ARGUMENT...: runs them on the built binary.
+end_to_end() {
+    local log=$1 variables=()
+    shift
+    while [ "$1" != -- ]; do variables+=("$1") && shift; done
+    shift
+    if [ -z "$harness" ]; then
+        harness=$(cargo test --quiet --locked --no-run --test e2e --message-format json |
+            sed -n 's/.*"executable":"\([^"]*\/e2e-[^"]*\)".*/\1/p' | tail -n 1)
+    fi
+    if [ -z "$harness" ] || [ ! -x "$binary" ]; then
+        failed=$((failed + 1)) failures+=("e2e: no binary to test")
+        return
+    fi
+    as_root env "PATH=$PATH" "KUKE_BIN=$(realpath "$binary")" "${variables[@]}" "$harness" "$@" 2>&1 | tee "$logs/$log"
+    counted e2e "$logs/$log" "${PIPESTATUS[0]}"
 }
 
 # --- what the tests need -----------------------------------------------------
@@ -182,17 +208,9 @@ if wanted unit; then
 fi
 
 if wanted e2e; then
-    binary=${CARGO_TARGET_DIR:-target}/release/kuke
-    gate "release build" cargo rustc --quiet --locked --release --bin kuke -- -C target-feature=+crt-static
+    built
     title e2e
-    harness=$(cargo test --quiet --locked --no-run --test e2e --message-format json |
-        sed -n 's/.*"executable":"\([^"]*\/e2e-[^"]*\)".*/\1/p' | tail -n 1)
-    if [ -n "$harness" ] && [ -x "$binary" ]; then
-        as_root env "PATH=$PATH" "KUKE_BIN=$(realpath "$binary")" "$harness" "${filters[@]}" 2>&1 | tee "$logs/e2e"
-        counted e2e "$logs/e2e" "${PIPESTATUS[0]}"
-    else
-        failed=$((failed + 1)) failures+=("e2e: no binary to test")
-    fi
+    end_to_end e2e -- "${filters[@]}"
 fi
 
 if [[ " $stages " == *" cluster "* ]]; then
@@ -206,8 +224,11 @@ if [[ " $stages " == *" cluster "* ]]; then
         mkdir -p "$dir"
         (cd tests/argocd/apiserver && CGO_ENABLED=0 go build -ldflags '-s -w' -o "$dir/kube-apiserver" .) || failures+=("cluster: no API server")
         schema=$(cd "$dir" && go mod download -json github.com/argoproj/argo-cd/v3@v3.3.0 | jq -r .Dir)/manifests/crds/application-crd.yaml
-        KUBE_APISERVER=$dir/kube-apiserver ARGOCD_CRD=$schema cargo test --quiet --locked --test argocd -- --show-output 2>&1 | tee "$logs/cluster"
+        parts=("KUBE_APISERVER=$dir/kube-apiserver" "ARGOCD_CRD=$schema")
+        env "${parts[@]}" cargo test --quiet --locked --test argocd -- --show-output 2>&1 | tee "$logs/cluster"
         counted cluster "$logs/cluster" "${PIPESTATUS[0]}"
+        built
+        end_to_end cluster-e2e "${parts[@]}" -- --test-threads 2 cluster::
     fi
 fi
 
@@ -215,21 +236,14 @@ fi
 # programs in DIR before the system's.
 e2e_with() {
     title "containerd: ${1##*/}"
-    as_root env "KUKE_BIN=$(realpath "$binary")" "KUKE_CONTAINERD=$1" "$harness" --test-threads 2 \
-        apply:: lifecycle:: images:: daemon:: output:: cleanup:: containerd_dies "${filters[@]}" 2>&1 |
-        tee "$logs/containerd-${1##*/}"
-    counted e2e "$logs/containerd-${1##*/}" "${PIPESTATUS[0]}"
+    end_to_end "containerd-${1##*/}" "KUKE_CONTAINERD=$1" -- --test-threads 2 \
+        apply:: lifecycle:: images:: daemon:: graces:: output:: cleanup:: containerd_dies "${filters[@]}"
 }
 
 if [[ " $stages " == *" containerd "* ]]; then
     title containerd
     dir=$(realpath "${CARGO_TARGET_DIR:-target}")/containerd
-    binary=${KUKE_BIN:-${CARGO_TARGET_DIR:-target}/release/kuke}
-    if [ -z "${KUKE_BIN:-}" ]; then
-        gate "release build" cargo rustc --quiet --locked --release --bin kuke -- -C target-feature=+crt-static
-    fi
-    harness=$(cargo test --quiet --locked --no-run --test e2e --message-format json |
-        sed -n 's/.*"executable":"\([^"]*\/e2e-[^"]*\)".*/\1/p' | tail -n 1)
+    built
     if [ $install = yes ] && command -v apt-get >/dev/null; then
         as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 \
             install libseccomp-dev pkg-config crun >/dev/null
@@ -274,8 +288,8 @@ if [[ " $stages " == *" vm "* ]]; then
         as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 \
             install qemu-system-x86 mmdebstrap e2fsprogs busybox-static >/dev/null
     fi
-    gate "release build" cargo rustc --quiet --locked --release --bin kuke -- -C target-feature=+crt-static
-    as_root tests/vm/run.sh --binary "${CARGO_TARGET_DIR:-target}/release/kuke" 2>&1 | tee "$logs/vm"
+    built
+    as_root tests/vm/run.sh --binary "$binary" 2>&1 | tee "$logs/vm"
     counted vm "$logs/vm" "${PIPESTATUS[0]}"
 fi
 
