@@ -2,13 +2,13 @@
 //! and what to do, that nothing which is serving changes, and how it ends.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::command::{Done, eventually, system};
+use crate::command::{Done, Running, eventually, system};
 use crate::delivery::{HEAD, active, latest, source, text};
-use crate::host::{Engine, Host, Mode};
+use crate::host::{Engine, Host, LIMIT, Mode};
 use crate::manifest::{container, sleeper};
 use crate::registry::{ADDRESS, PASSWORD, Registry, USER};
 use crate::runner::{Case, Verdict};
@@ -263,16 +263,10 @@ fn renders_that_cannot_be(mode: Mode) -> Verdict {
     );
     failed(host.apply(&recipe(&plain, "  allowEmpty: true\n")));
     says(&host, "recipe", "SourceKindMismatch", &["render.helm"]);
-    if ![
-        "/usr/local/sbin/helm",
-        "/usr/local/bin/helm",
-        "/usr/bin/helm",
-        "/bin/helm",
-    ]
-    .iter()
-    .any(|helm| Path::new(helm).exists())
-    {
-        failed(host.apply(&recipe(&plain, "  render: {helm: {}}\n")));
+    if mode == Mode::InProcess {
+        let document = recipe(&plain, "  render: {helm: {}}\n");
+        let document = host.file("helm.yaml", document);
+        failed(without_helm(&host, &["apply", "-f", &document]));
         says(&host, "recipe", "RendererUnavailable", &["install helm"]);
     }
     assert_eq!((live(&host), latest(&host, "web")), (before, first));
@@ -280,6 +274,29 @@ fn renders_that_cannot_be(mode: Mode) -> Verdict {
     assert_eq!(made.out.lines().count(), 1, "{}", made.out);
     host.finish();
     Ok(())
+}
+
+/// `kuke` as on a machine without helm: wherever there is one, something else is.
+fn without_helm(host: &Host, arguments: &[&str]) -> Done {
+    let kuke = host.command(Mode::InProcess, arguments);
+    let script = "for dir in $(echo \"$PATH:/usr/local/bin:/usr/bin:/bin\" | tr : ' '); do
+        if [ -e \"$dir/helm\" ]; then mount --bind /dev/null \"$dir/helm\" || exit 9; fi
+        done; exec \"$@\"";
+    let mut command = std::process::Command::new("unshare");
+    command.args([
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        script,
+        "sh",
+    ]);
+    command.arg(kuke.get_program()).args(kuke.get_args());
+    for (name, value) in kuke.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    Running::start(command, "kuke … without helm".to_owned(), None).wait(LIMIT)
 }
 
 /// Files of the blobs of what is active, the largest first.

@@ -162,6 +162,8 @@ impl Host {
         command.env_clear();
         command.env("PATH", world::path());
         command.env("HOME", self.dir.join("home"));
+        // What somebody has edited is kept there when it is refused.
+        command.env("TMPDIR", &self.dir);
         command.env("KUKEOND_CONFIGURATION", self.server_configuration());
         command.current_dir(&self.dir);
         command

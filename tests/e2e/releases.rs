@@ -280,27 +280,17 @@ fn a_menu_run_locks_its_members() -> Verdict {
     Ok(())
 }
 
-/// Every file of the state with what tells whether it was written.
+/// Every file of the state with what tells whether it was written, but for the
+/// daemon's own of this life, the locks, which are empty, and what a cell says.
 fn written(host: &Host) -> String {
     let below = host.run_path.display().to_string();
-    let format = "%P %i %T@ %s\n";
-    let found = system(
-        "find",
-        &[
-            &below,
-            "(",
-            "-path",
-            "*/.delivery/*",
-            "-o",
-            "-path",
-            "*/registry/*",
-            ")",
-            "-type",
-            "f",
-            "-printf",
-            format,
-        ],
-    );
+    let own = ["run/*", "*.lock", "*.log"].map(|own| format!("{below}/{own}"));
+    let mut arguments = vec![below.as_str(), "-type", "f"];
+    for own in &own {
+        arguments.extend(["-not", "-path", own]);
+    }
+    arguments.extend(["-printf", "%P %i %T@ %s\n"]);
+    let found = system("find", &arguments);
     let mut lines: Vec<String> = found.ok().out.lines().map(str::to_owned).collect();
     lines.sort();
     assert!(lines.len() > 8, "{lines:?}");
@@ -314,6 +304,15 @@ fn what_is_as_it_should_be_is_not_written() -> Verdict {
         .ok();
     host.kuke(&["wait", "serving/web", "--timeout", "30s"]).ok();
     let pid = host.get("cell", "web")["status"]["containers"][0]["pid"].clone();
+    // runc delegates more controllers to a first container than we do; the next
+    // start notes that of the scopes.
+    host.stop_daemon();
+    host.start_daemon();
+    eventually(20.0, "nothing is written any more", || {
+        let before = written(&host);
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        written(&host) == before
+    });
     let before = written(&host);
     host.apply(&recipe("web", &dir, "  autoDeployLatest: true\n"))
         .ok()

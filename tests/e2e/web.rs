@@ -17,6 +17,7 @@ pub const CASES: &[&[Case]] = &[cases![
     sessions_are_changed_and_end,
     objects_are_made_and_changed,
     promote_and_rollback_change_what_runs,
+    a_serving_that_a_menu_holds_is_a_conflict,
     events_tell_and_come_again,
     another_program_has_the_port,
 ]];
@@ -585,6 +586,35 @@ fn promote_and_rollback_change_what_runs() -> Verdict {
     host.kuke(&["history", "web"])
         .ok()
         .says(&["web:dan", "rollback", "go"]);
+    host.finish();
+    Ok(())
+}
+
+fn a_serving_that_a_menu_holds_is_a_conflict() -> Verdict {
+    let (host, password) = serving();
+    let dir = source(&host, &sleeper("web"));
+    fs::create_dir(format!("{dir}/side")).unwrap();
+    fs::write(format!("{dir}/side/manifest.yaml"), sleeper("side")).unwrap();
+    let admin = Program::new(&host, "admin", &password);
+    let side = recipe(&format!("{dir}/side"), "red").replace("\"web\"", "\"side\"");
+    for document in [recipe(&dir, "red"), side] {
+        admin.call("POST", "/orders", Some(&document)).is(201);
+    }
+    // A run that takes longer than this test.
+    let menu = "apiVersion: delivery.kokumi.dev/v1alpha1\nkind: Menu\nmetadata: {name: lunch}\nspec:\n  \
+        recipes: [{name: web}, {name: side}]\n  strategy: {healthTimeout: 600s, minHealthy: 300s}\n";
+    host.apply(menu).ok();
+    host.kuke(&["menu", "run", "lunch"]).ok();
+    eventually(30.0, "the member is locked", || {
+        let serving = admin.call("GET", "/servings/default/web", None);
+        serving.status == 200 && serving.json()["status"]["lock"].is_string()
+    });
+    let promote = "/orders/default/web/promote";
+    let refused = admin.call("POST", promote, Some("{}")).is(409).json();
+    assert_eq!(refused["reason"], "ServingLocked", "{refused}");
+    host.kuke(&["menu", "abort", "lunch", "--wait"]).ok();
+    admin.call("POST", promote, Some("{}")).is(201);
+    host.kuke(&["delete", "menu", "lunch"]).ok();
     host.finish();
     Ok(())
 }
