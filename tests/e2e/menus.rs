@@ -13,6 +13,7 @@ pub const CASES: &[&[Case]] = &[
         menu_moves_all_or_none,
         menu_that_cannot_be_rolled_out,
         menu_takes_back_what_had_nothing_before,
+        menu_that_could_not_go_back_is_tried_again,
     ],
 ];
 
@@ -85,6 +86,13 @@ pub fn version(host: &Host, name: &str) -> String {
     let at = env.find("VERSION=").map(|i| &env[i + 8..]);
     at.map(|v| v.chars().take_while(char::is_ascii_alphanumeric).collect())
         .unwrap_or_default()
+}
+
+/// File of a blob in the registry.
+fn blob(host: &Host, digest: &str) -> std::path::PathBuf {
+    let hex = digest.trim_start_matches("sha256:");
+    let file = format!("registry/blobs/sha256/{}/{hex}", &hex[..2]);
+    host.run_path.join(file)
 }
 
 fn versions(host: &Host) -> [String; 2] {
@@ -196,6 +204,53 @@ fn menu_takes_back_what_had_nothing_before(mode: Mode) -> Verdict {
     Ok(())
 }
 
+/// The way back stops half-way, when a new member is gone already: once what
+/// stopped it is mended, it is gone on with.
+fn menu_that_could_not_go_back_is_tried_again(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    setting(&host);
+    host.kuke(&["promote", "back", "--wait"]).ok();
+    let preparation = host.get("prep", &latest(&host, "back"));
+    let digest = text(&preparation["spec"]["artifact"]["digest"]);
+    let manifest = std::fs::read(blob(&host, &digest)).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let file = blob(&host, &text(&manifest["layers"][0]["digest"]));
+    let bytes = std::fs::read(&file).unwrap();
+    write(&host, "back", "v2", false);
+    host.kuke(&["recipe", "refresh", "back"]).ok();
+    for mends in [
+        &["menu", "retry", "lunch", "--wait"][..],
+        &["menu", "abort", "lunch", "--wait"],
+    ] {
+        // What it has to go back to is lost.
+        std::fs::write(&file, "damaged").unwrap();
+        let retry = ["menu", "retry", "lunch", "--wait"];
+        host.kuke(&retry).code(1).says(&["RollbackFailed", "back"]);
+        host.kuke(&["get", "serving", "front"]).code(3);
+        let serving = host.get("serving", "back");
+        assert!(serving["status"]["lock"].is_string(), "{serving}");
+        host.kuke(&["menu", "run", "lunch"])
+            .code(4)
+            .says(&["retry"]);
+
+        std::fs::write(&file, &bytes).unwrap();
+        // To be back is what an abort wants, and not what a run wanted.
+        let code = u8::from(mends[1] == "retry");
+        host.kuke(mends).code(code.into()).says(&["rolled back"]);
+        assert_eq!(versions(&host), ["", "v1"]);
+        let serving = host.get("serving", "back");
+        assert!(serving["status"].get("lock").is_none(), "{serving}");
+        let menu = host.get("menu", "lunch");
+        assert_eq!(menu["status"]["phase"], "RolledBack", "{menu}");
+    }
+    host.kuke(&["delete", "menu", "lunch"]).ok();
+    for name in ["front", "back"] {
+        host.kuke(&["delete", "recipe", name]).ok();
+    }
+    host.finish();
+    Ok(())
+}
+
 /// What can be told before is told before, and nothing is touched.
 fn menu_that_cannot_be_rolled_out(mode: Mode) -> Verdict {
     let host = Host::new(mode);
@@ -220,8 +275,7 @@ fn menu_that_cannot_be_rolled_out(mode: Mode) -> Verdict {
     let preparation = host.get("prep", &latest(&host, "front"));
     let digest = text(&preparation["spec"]["artifact"]["digest"]);
     let hex = digest.trim_start_matches("sha256:");
-    let file = format!("registry/blobs/sha256/{}/{hex}", &hex[..2]);
-    let file = host.run_path.join(file);
+    let file = blob(&host, &digest);
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&file, "damaged").unwrap();
     host.kuke(&["menu", "retry", "lunch", "--wait"])

@@ -71,8 +71,14 @@ impl Members {
         Ok(menu.into())
     }
 
-    /// The change of one member's pointer.
-    fn moved(&self, run: &MenuRun, member: &MenuRunMember, back: bool) -> Result<ReleaseChange> {
+    /// The change of one member's pointer; none for a member that had nothing
+    /// before the run and has nothing again.
+    fn moved(
+        &self,
+        run: &MenuRun,
+        member: &MenuRunMember,
+        back: bool,
+    ) -> Result<Option<ReleaseChange>> {
         let lock = self.lock_of(run);
         let now = self.serving(&member.recipe)?;
         let held = |s: &Serving| s.status.lock.as_ref() == Some(&lock);
@@ -87,10 +93,11 @@ impl Members {
         };
         let Some(preparation) = wanted else {
             // It served nothing before the run: it goes, by its own deletion.
-            let mut serving =
-                now.ok_or_else(|| super::super::not_found(&self.serving_ref(&member.recipe)))?;
+            let Some(mut serving) = now else {
+                return Ok(None);
+            };
             serving.meta.deletion.get_or_insert_with(Timestamp::now);
-            return Ok(serving.into());
+            return Ok(Some(serving.into()));
         };
         let (_, promoted) = self.delivery.pointer(&Promotion {
             namespace: self.menu.namespace.clone(),
@@ -104,7 +111,7 @@ impl Members {
         })?;
         let mut serving = promoted.serving;
         serving.status.lock = Some(lock);
-        Ok(serving.into())
+        Ok(Some(serving.into()))
     }
 
     /// What can be told of one member without changing anything.
@@ -192,7 +199,7 @@ impl Servings for Members {
         self.tell(run);
         self.delivery.transact(|| {
             let members = run.members.iter();
-            let moves = members.map(|member| self.moved(run, member, back));
+            let moves = members.filter_map(|member| self.moved(run, member, back).transpose());
             let mut changes: Vec<ReleaseChange> = moves.collect::<Result<_>>()?;
             changes.push(self.with_run(run)?);
             Ok((changes, ()))
