@@ -13,7 +13,7 @@ const WAITING: usize = 256;
 
 /// Cells of Servings, as they were last told of.
 pub(super) struct Served {
-    told: Mutex<HashMap<CellRef, CellStatus>>,
+    told: Mutex<HashMap<CellRef, (ReleaseRef, CellStatus)>>,
     sender: broadcast::Sender<ReleaseRef>,
 }
 
@@ -45,17 +45,36 @@ impl Served {
                     told.remove(&cell.at);
                     true
                 }
-                None if told.get(&cell.at) == Some(&cell.status) => false,
                 None => {
-                    told.insert(cell.at.clone(), cell.status.clone());
-                    true
+                    let now = (owner.clone(), cell.status.clone());
+                    let same = told.get(&cell.at) == Some(&now);
+                    if !same {
+                        told.insert(cell.at.clone(), now);
+                    }
+                    !same
                 }
             }
         };
         if changed {
-            // Nobody may listen.
-            let _ = self.sender.send(owner);
+            self.send(owner);
         }
+    }
+
+    /// Tells the owner of a cell that is not there any more: another process may
+    /// have deleted it.
+    pub(super) fn gone(&self, at: &CellRef) {
+        let known = {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.remove(at)
+        };
+        if let Some((owner, _)) = known {
+            self.send(owner);
+        }
+    }
+
+    fn send(&self, owner: ReleaseRef) {
+        // Nobody may listen.
+        let _ = self.sender.send(owner);
     }
 }
 
@@ -109,6 +128,21 @@ mod tests {
         served.tell(&cell);
         assert_eq!(told.try_recv().unwrap(), owner);
         assert!(served.told.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_owner_is_told_of_what_others_deleted() {
+        let served = Served::default();
+        let mut told = served.subscribe();
+        let cell = cell(&[(keys::SERVING, "shop"), (keys::NAMESPACE, "team")]);
+        served.gone(&cell.at);
+        assert!(told.try_recv().is_err(), "it was never there");
+        served.tell(&cell);
+        let owner = told.try_recv().unwrap();
+        served.gone(&cell.at);
+        assert_eq!(told.try_recv().unwrap(), owner);
+        served.gone(&cell.at);
+        assert!(told.try_recv().is_err(), "once");
     }
 
     #[test]
