@@ -268,13 +268,22 @@ impl Controller {
     /// Deletes what a scope keeps with the scope; a volume may be retained.
     async fn delete_with_scope(&self, at: &KeptRef) -> Result<v1::ResourceResult> {
         let object = ObjectRef::from(at.clone());
-        if let Some(AnyObject::Volume(volume)) = self.stored(&object)?
-            && volume.reclaim == Reclaim::Retain
-        {
-            let text = format!(
-                "its data stays in {}, and is found again by a scope of the same name",
-                volume.path
-            );
+        let stays = match at.kind {
+            KeptKind::Secret => None,
+            KeptKind::Volume => match self.stored(&object) {
+                Ok(Some(AnyObject::Volume(v))) if v.reclaim == Reclaim::Retain => Some(format!(
+                    "its data stays in {}, and is found again by a scope of the same name",
+                    v.path
+                )),
+                Ok(_) => None,
+                // It may be one whose data shall stay.
+                Err(error) if is_damage(&error) => {
+                    Some(format!("its data stays where it is: {}", error.message))
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        if let Some(text) = stays {
             return Ok(v1::ResourceResult {
                 changes: vec![text],
                 ..result_for(&object, "retained")

@@ -4,7 +4,7 @@
 use sha2::{Digest, Sha256};
 
 use super::Controller;
-use super::errors::not_found;
+use super::errors::{is_damage, not_found};
 use crate::api::{Code, Error, Result};
 use crate::model::{
     Cell, CellRef, ContainerSpec, KeptKind, KeptRef, KeptSource, Mount, MountKind, Name, ObjectRef,
@@ -89,6 +89,25 @@ impl Controller {
     /// Cells whose spec names it. A volume that is hidden by a nearer one of the
     /// same name counts too: a container that was made before may still have it.
     pub(super) fn users_of(&self, at: &KeptRef) -> Result<Vec<CellRef>> {
+        self.users(at, |_, error| Err(error))
+    }
+
+    /// As [`Controller::users_of`], without cells whose document is damaged.
+    pub(super) fn readable_users_of(&self, at: &KeptRef) -> Result<Vec<CellRef>> {
+        self.users(at, |cell, error| match is_damage(&error) {
+            true => {
+                tracing::warn!(%cell, %error, "left out");
+                Ok(())
+            }
+            false => Err(error),
+        })
+    }
+
+    fn users(
+        &self,
+        at: &KeptRef,
+        unreadable: impl Fn(&CellRef, Error) -> Result<()>,
+    ) -> Result<Vec<CellRef>> {
         let realm = RealmRef {
             realm: at.scope.names()[0].clone(),
         };
@@ -96,8 +115,13 @@ impl Controller {
         for space in self.store.spaces(&realm)? {
             for stack in self.store.stacks(&space)? {
                 for cell in self.store.cells(&stack)? {
-                    let Some(cell) = self.store.cell(&cell)? else {
-                        continue;
+                    let cell = match self.store.cell(&cell).map_err(Error::from) {
+                        Ok(Some(cell)) => cell,
+                        Ok(None) => continue,
+                        Err(error) => {
+                            unreadable(&cell, error)?;
+                            continue;
+                        }
                     };
                     let mut named = cell.spec.containers.iter().flat_map(sources);
                     if named.any(|(kind, source)| self.may_mean(at, &cell.at, kind, source)) {

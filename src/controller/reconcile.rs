@@ -81,7 +81,10 @@ impl Controller {
         let _lock = self.store.lock(at, mode, wait).await?;
         match at {
             ObjectRef::Cell(at) => match self.store.cell(at)? {
-                None => Ok(Outcome::default()),
+                None => {
+                    self.served.gone(at);
+                    Ok(Outcome::default())
+                }
                 Some(cell) => self.reconcile_cell(cell, &self.options(None), watch).await,
             },
             // Marked meanwhile: whoever did so goes on with it.
@@ -91,29 +94,43 @@ impl Controller {
     }
 
     /// Goes on with a cascade that lost its caller: what lives in a scope that
-    /// is being deleted is deleted too.
+    /// is being deleted is deleted too. One that cannot be marked now holds no
+    /// other up; the first failure is told at the end.
     async fn mark_children(&self, at: &ObjectRef, wait: Duration) -> Result<()> {
+        let mut failed = None;
         for child in self.child_refs(at)? {
-            let marked = match self.is_being_deleted(&child) {
-                Err(error) if is_damage(&error) => false,
-                marked => marked?,
-            };
-            if !marked {
-                let _lock = self.store.lock(&child, LockMode::Exclusive, wait).await?;
-                if !self.is_being_deleted(at)? {
-                    // It is gone, and this is one that came after it.
-                    return Ok(());
-                }
-                if let Some(mut object) = self.stored_or_marked(&child).await? {
-                    super::apply::meta_mut(&mut object)
-                        .deletion
-                        .get_or_insert_with(jiff::Timestamp::now);
-                    self.put(&object)?;
+            match self.mark_child(at, &child, wait).await {
+                Ok(true) => self.queue.add(child),
+                // It is gone, and this is one that came after it.
+                Ok(false) => return Ok(()),
+                Err(error) => {
+                    failed.get_or_insert(error);
                 }
             }
-            self.queue.add(child);
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Marks one; false when its parent is not being deleted any more.
+    async fn mark_child(&self, at: &ObjectRef, child: &ObjectRef, wait: Duration) -> Result<bool> {
+        let marked = match self.is_being_deleted(child) {
+            Err(error) if is_damage(&error) => false,
+            marked => marked?,
+        };
+        if marked {
+            return Ok(true);
+        }
+        let _lock = self.store.lock(child, LockMode::Exclusive, wait).await?;
+        if !self.is_being_deleted(at)? {
+            return Ok(false);
+        }
+        if let Some(mut object) = self.stored_or_marked(child).await? {
+            super::apply::meta_mut(&mut object)
+                .deletion
+                .get_or_insert_with(jiff::Timestamp::now);
+            self.put(&object)?;
+        }
+        Ok(true)
     }
 
     pub(super) fn is_being_deleted(&self, at: &ObjectRef) -> Result<bool> {

@@ -10,8 +10,8 @@ use crate::api::v1::{self, event};
 use crate::api::{Code, Error, Result, v1beta1, yaml};
 use crate::apply::{self, Wanted};
 use crate::client::EventStream;
-use crate::model::AnyObject;
 use crate::model::delivery::{AnyRelease, Preparation, ReleaseKind, ReleaseRef, keys};
+use crate::model::{AnyObject, Labels};
 use crate::scheme::{self, Secrets};
 use crate::store::ReleaseChange;
 
@@ -254,7 +254,8 @@ fn over(
     let mut object = old.clone();
     let meta = object.meta_mut();
     meta.labels = labels;
-    meta.annotations = annotations;
+    let before = std::mem::replace(&mut meta.annotations, annotations);
+    carry_over(before, &mut meta.annotations);
     match (&mut object, new) {
         (AnyRelease::Kitchen(now), AnyRelease::Kitchen(new)) => now.spec = new.spec,
         (AnyRelease::RecipeTemplate(now), AnyRelease::RecipeTemplate(new)) => now.spec = new.spec,
@@ -357,6 +358,42 @@ pub(super) fn document(object: &AnyObject) -> Result<String> {
                 spec: Some(spec),
                 status: None,
             })
+        }
+    }
+}
+
+/// What somebody asked a controller for is not taken back by a manifest.
+fn carry_over(before: Labels, now: &mut Labels) {
+    let refresh = before.contains_key(keys::REFRESH);
+    for (key, value) in before {
+        let message = refresh && key == keys::COMMIT_MESSAGE;
+        if message || keys::ASKED.contains(&key.as_str()) {
+            now.entry(key).or_insert(value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marks(of: &[(&str, &str)]) -> Labels {
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        of.iter().map(own).collect()
+    }
+
+    #[test]
+    fn a_manifest_takes_back_nothing_that_was_asked_for() {
+        let mut now = marks(&[("note", "new")]);
+        let before = marks(&[("note", "old"), ("gone", "old"), (keys::ABORT, "3")]);
+        carry_over(before, &mut now);
+        assert_eq!(now, marks(&[("note", "new"), (keys::ABORT, "3")]));
+        // A message goes with the refresh that it was for.
+        let message = [(keys::COMMIT_MESSAGE, "why"), (keys::REFRESH, "now")];
+        for (before, kept) in [(&message[..1], false), (&message[..], true)] {
+            let mut now = Labels::new();
+            carry_over(marks(before), &mut now);
+            assert_eq!(now.contains_key(keys::COMMIT_MESSAGE), kept);
         }
     }
 }

@@ -6,6 +6,7 @@ use futures::StreamExt;
 
 use super::apply::{document, sources};
 use super::external::{failure_for, result_for};
+use super::promote::locked;
 use super::stream::Emitter;
 use super::work::Next;
 use super::{Delivery, namespace};
@@ -314,9 +315,7 @@ impl Delivery {
             return Ok(None);
         };
         if let Some(lock) = &serving.status.lock {
-            let message = format!("{at} is held by the menu run {lock}");
-            return Err(Error::new(Code::Conflict, "ServingLocked", message)
-                .hint("wait for its end, or `kuke menu abort`"));
+            return Err(locked(&at, lock));
         }
         mark(&mut serving.meta);
         Ok(Some(serving.into()))
@@ -329,7 +328,8 @@ impl Delivery {
         let until = tokio::time::Instant::now() + PATIENCE;
         while self.store.release(at)?.is_some() {
             for part in [&serving, at] {
-                self.drive_until(part, until).await?;
+                let driven = self.drive_until(part, until).await;
+                self.or_later(part, driven)?;
             }
             if tokio::time::Instant::now() >= until {
                 self.enqueue(&serving);

@@ -317,13 +317,16 @@ fn refuse(serving: &Serving, wanted: &Promotion) -> Result<()> {
         return Err(Error::new(Code::Conflict, "BeingDeleted", message));
     }
     match &serving.status.lock {
-        Some(lock) if wanted.cause != ActivationCause::Menu => {
-            let message = format!("{at} is held by the menu run {lock}");
-            Err(Error::new(Code::Conflict, "ServingLocked", message)
-                .hint("wait for its end, or `kuke menu abort`"))
-        }
+        Some(lock) if wanted.cause != ActivationCause::Menu => Err(locked(&at, lock)),
         _ => Ok(()),
     }
+}
+
+/// The refusal of what a Menu's run forbids meanwhile.
+pub(super) fn locked(at: &ReleaseRef, lock: &str) -> Error {
+    let message = format!("{at} is held by the menu run {lock}");
+    Error::new(Code::Conflict, "ServingLocked", message)
+        .hint("wait for its end, or `kuke menu abort`")
 }
 
 /// A Serving that was not saved yet.

@@ -16,13 +16,13 @@ use super::source::{self, Content};
 use super::verify::recorded;
 use super::work::Next;
 use super::{Delivery, actor, render, stamp_new};
-use crate::model::Name;
 use crate::model::delivery::{
     ActivationCause, Artifact, ConditionStatus, ConditionType, Destination, GitSource, Menu,
     OciRepository, Pantry, PantrySpec, Preparation, PreparationPhase, PreparationSource,
     PreparationSpec, PreparationStatus, Recipe, RecipePhase, ReleaseKind, ReleaseMeta, ReleaseRef,
     Revision, Serving, SourceFrom, SourceKind, keys,
 };
+use crate::model::{Labels, Name};
 use crate::registry::client::Access;
 
 /// Hexadecimal digits of the artifact's digest in a Preparation's name, and how
@@ -332,8 +332,9 @@ impl Delivery {
                 revision = Some((entry, artifact, parent));
             }
             // Without a revision it was for nothing, and not for what comes next.
-            recipe.meta.annotations.remove(keys::COMMIT_MESSAGE);
-            recipe.meta.annotations.remove(keys::REFRESH);
+            for key in [keys::COMMIT_MESSAGE, keys::REFRESH] {
+                use_up(&mut recipe.meta.annotations, &seen.meta.annotations, key);
+            }
             let status = &mut recipe.status;
             if resolved.content.is_some() {
                 let same = status.resolved_source_digest.as_ref() == Some(&resolved.digest);
@@ -692,5 +693,29 @@ pub(super) fn access(pantry: &PantrySpec) -> Access {
         .collect(),
         ca: pantry.ca.clone(),
         plain_http: pantry.plain_http,
+    }
+}
+
+/// Removes a mark that was heeded. One that came since is for the next look.
+fn use_up(now: &mut Labels, seen: &Labels, key: &str) {
+    if now.get(key) == seen.get(key) {
+        now.remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_that_came_meanwhile_stays() {
+        let mark = |value: &str| Labels::from([(keys::REFRESH.to_owned(), value.to_owned())]);
+        let left = |mut now: Labels, seen: Labels| {
+            use_up(&mut now, &seen, keys::REFRESH);
+            now
+        };
+        assert_eq!(left(mark("1"), mark("1")), Labels::new());
+        assert_eq!(left(mark("2"), mark("1")), mark("2"));
+        assert_eq!(left(mark("1"), Labels::new()), mark("1"));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::canonical::{self, Octal};
 use super::external::{failure_for, object, result_for};
-use super::promote::Promotion;
+use super::promote::{Promotion, locked};
 use super::stream::Emitter;
 use super::{Delivery, actor, changes, namespace, not_found};
 use crate::api::v1::{self, Action};
@@ -68,7 +68,8 @@ impl Delivery {
         }
         if failed {
             // Asked for again, so it is tried again.
-            self.look(&at, true).await?;
+            let looked = self.look(&at, true).await;
+            self.or_later(&at, looked)?;
         }
         self.follow_serving(&at, request.wait, emit).await
     }
@@ -86,8 +87,11 @@ impl Delivery {
         loop {
             let serving: Serving = self.read(at)?.ok_or_else(|| not_found(at))?;
             let current = serving.status.observed_generation == serving.meta.generation;
-            let ready = serving.status.conditions.get(ConditionType::Ready);
-            let (reason, message) = ready.map_or(("", ""), |c| (&c.reason, &c.message));
+            let message = ready_of(&serving).1;
+            if let Some(error) = failure_of(&serving) {
+                emit.result(failure_for(at, &error));
+                return Ok(());
+            }
             match serving.status.phase {
                 ServingPhase::Deployed if current => {
                     emit.result(v1::ResourceResult {
@@ -95,11 +99,6 @@ impl Delivery {
                         object: Some(object(&serving.clone().into())),
                         ..result_for(at, "deployed")
                     });
-                    return Ok(());
-                }
-                ServingPhase::Failed if current => {
-                    let error = Error::new(Code::Failed, reason, format!("{at}: {message}"));
-                    emit.result(failure_for(at, &error));
                     return Ok(());
                 }
                 _ => emit.progress(at.to_string(), message, false),
@@ -151,7 +150,10 @@ impl Delivery {
                 self.suspend(&at, false, emit)?;
                 match kind {
                     ReleaseKind::Recipe => self.tell_recipe(&at, "", emit).await,
-                    _ => Ok(()),
+                    _ => {
+                        self.enqueue(&at);
+                        Ok(())
+                    }
                 }
             }
             (Action::Resume, ReleaseKind::Recipe | ReleaseKind::Serving) => {
@@ -172,10 +174,7 @@ impl Delivery {
                 }
             }
             (Action::Sync, ReleaseKind::Recipe | ReleaseKind::Serving) => {
-                self.get(&serving)?;
-                self.look(&serving, true).await?;
-                emit.result(result_for(&serving, "synced"));
-                self.follow_serving(&serving, request.wait, emit).await
+                self.sync(&serving, request.wait, emit).await
             }
             (Action::Run | Action::Retry | Action::Abort | Action::Force, ReleaseKind::Menu) => {
                 self.act_on_menu(&at, request, emit).await
@@ -186,6 +185,26 @@ impl Delivery {
                 format!("{} is not offered for {kind}", action.as_str_name()),
             )),
         }
+    }
+
+    /// Brings a Serving to what it points at, and tells whether it is there.
+    async fn sync(&self, at: &ReleaseRef, wait: bool, emit: &Emitter) -> Result<()> {
+        let serving: Serving = self.read(at)?.ok_or_else(|| not_found(at))?;
+        if let Some(lock) = &serving.status.lock {
+            return Err(locked(at, lock));
+        }
+        let looked = self.look(at, true).await;
+        self.or_later(at, looked)?;
+        let serving: Serving = self.read(at)?.ok_or_else(|| not_found(at))?;
+        // Where it is awaited, that tells of the failure.
+        match failure_of(&serving).filter(|_| !wait) {
+            Some(error) => emit.result(failure_for(at, &error)),
+            None => {
+                emit.result(result_for(at, "synced"));
+                self.follow_serving(at, wait, emit).await?;
+            }
+        }
+        Ok(())
     }
 
     fn mark_refresh(&self, at: &ReleaseRef, message: &str) -> Result<()> {
@@ -464,4 +483,19 @@ fn state(object: &AnyRelease) -> (i64, Conditions) {
         AnyRelease::Pantry(o) => (o.status.observed_generation, o.status.conditions.clone()),
         AnyRelease::Kitchen(_) | AnyRelease::RecipeTemplate(_) => (0, Conditions::default()),
     }
+}
+
+/// Reason and message of the condition `Ready`.
+fn ready_of(serving: &Serving) -> (&str, &str) {
+    let ready = serving.status.conditions.get(ConditionType::Ready);
+    ready.map_or(("", ""), |c| (&c.reason, &c.message))
+}
+
+/// Why a Serving failed at what is wanted of it now.
+fn failure_of(serving: &Serving) -> Option<Error> {
+    let current = serving.status.observed_generation == serving.meta.generation;
+    let failed = current && serving.status.phase == ServingPhase::Failed;
+    let (reason, message) = ready_of(serving);
+    let at = serving.at();
+    failed.then(|| Error::new(Code::Failed, reason, format!("{at}: {message}")))
 }

@@ -176,6 +176,14 @@ impl Delivery {
         self.queue.add(at.clone());
     }
 
+    /// What a request could not finish is left to the loop as well.
+    pub(super) fn or_later<T, E>(&self, at: &ReleaseRef, done: Result<T, E>) -> Result<T, E> {
+        if done.is_err() && self.is_live() {
+            self.enqueue(at);
+        }
+        done
+    }
+
     /// One look at an object; whether it went well.
     async fn work(&self, at: &ReleaseRef) -> bool {
         match self.look_within(at, false, SHORT_TURN).await {

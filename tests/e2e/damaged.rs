@@ -13,6 +13,7 @@ pub const CASES: &[&[Case]] = &[
         a_damaged_cell_hides_no_other_and_can_be_deleted,
         a_damaged_cell_goes_with_its_stack,
         damaged_realms_spaces_and_stacks_can_be_deleted,
+        damaged_secrets_and_volumes_hold_no_scope,
     ],
     cases![a_daemon_starts_beside_a_damaged_cell],
 ];
@@ -177,6 +178,63 @@ fn damaged_realms_spaces_and_stacks_can_be_deleted(mode: Mode) -> Verdict {
             .ok();
         host.assert_left(&before);
     }
+    host.finish();
+    Ok(())
+}
+
+/// A scope goes although it keeps what cannot be read, and what is somebody's
+/// data stays.
+fn damaged_secrets_and_volumes_hold_no_scope(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    let mut documents =
+        "apiVersion: v1beta1\nkind: Space\nmetadata: {name: shop}\nspec: {realmId: default}\n"
+            .to_owned();
+    documents += "---\napiVersion: v1beta1\nkind: Secret\nmetadata: {name: key, realm: default, space: shop}\nspec: {data: s3cret}\n\
+         ---\napiVersion: v1beta1\nkind: Volume\nmetadata: {name: data, realm: default, space: shop}\n";
+    host.apply(&documents).ok();
+    let space = host.run_path.join("default/shop");
+    let (mut secret, mut volume) = (None, None);
+    for kept in crate::command::system("find", &[&space.display().to_string(), "-name", "*.yaml"])
+        .out
+        .lines()
+    {
+        match kept {
+            kept if kept.contains("/key") => secret = Some(kept.to_owned()),
+            kept if kept.contains("/data") => volume = Some(kept.to_owned()),
+            _ => {}
+        }
+    }
+    let (secret, volume) = (secret.expect("a secret"), volume.expect("a volume"));
+    let data = ["get", "volume", "data", "--space", "shop", "-o", "json"];
+    let data = host.kuke(&data).ok().json();
+    let data = std::path::PathBuf::from(data["status"]["path"].as_str().expect("a path"));
+    fs::write(data.join("mine"), "mine").unwrap();
+    for file in [&secret, &volume] {
+        fs::write(file, DAMAGES[3]).unwrap();
+    }
+    host.kuke(&["delete", "space", "shop"]).code(4);
+    let delete = ["delete", "space", "shop", "--cascade"];
+    host.kuke(&delete).ok().says(&["retained", "is damaged"]);
+    host.kuke(&["get", "space", "shop"]).code(3);
+    assert_eq!(fs::read_to_string(data.join("mine")).unwrap(), "mine");
+
+    // A cell that cannot be read does not make a new value a failure.
+    host.apply(&sleeper("bad")).ok();
+    host.await_state("bad", "Ready");
+    let key = |value: &str| {
+        format!(
+            "apiVersion: v1beta1\nkind: Secret\nmetadata: {{name: key, realm: default}}\nspec: {{data: {value}}}\n"
+        )
+    };
+    host.apply(&key("one")).ok();
+    damage(&host, DAMAGES[0]);
+    host.apply(&key("two")).ok().says(&["updated"]);
+    // Whether it uses the secret cannot be told.
+    host.kuke(&["delete", "secret", "key"])
+        .code(1)
+        .says(&["is damaged"]);
+    host.kuke(&["delete", "cell", "bad", "--grace", "0s"]).ok();
+    host.kuke(&["delete", "secret", "key"]).ok();
     host.finish();
     Ok(())
 }

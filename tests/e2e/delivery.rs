@@ -202,6 +202,10 @@ fn a_foreign_cell_is_not_taken(mode: Mode) -> Verdict {
         text(&found["status"]["conditions"][0]["reason"]),
         "OptInRequired"
     );
+    // A script sees that it did not work.
+    for sync in [&["sync", "web"][..], &["sync", "web", "--wait"]] {
+        host.kuke(sync).code(1).says(&["was not made by a Serving"]);
+    }
     assert_eq!(host.state("web"), "Ready", "what ran still runs");
     host.finish();
     Ok(())
@@ -433,6 +437,17 @@ fn a_death_is_seen_at_once() -> Verdict {
     });
     host.kuke(&["wait", "serving/web", "--for=condition=Ready"])
         .ok();
+    // Whoever deletes it, it is put back.
+    for mode in [Mode::InProcess, Mode::Daemon] {
+        let uid = host.get("cell", "web")["metadata"]["uid"].clone();
+        host.kuke_in(mode, &["delete", "cell", "web", "--grace", "0s"])
+            .ok();
+        eventually(30.0, "it is made again", || {
+            let found = host.kuke(&["get", "cell", "web", "-o", "json"]);
+            found.code == 0 && found.json()["metadata"]["uid"] != uid
+        });
+        host.await_state("web", "Ready");
+    }
     host.finish();
     Ok(())
 }

@@ -241,7 +241,11 @@ fn a_menu_run_locks_its_members() -> Verdict {
         let serving = host.kuke(&["get", "serving", "side", "-o", "json"]);
         serving.code == 0 && serving.json()["status"]["lock"].is_string()
     });
-    for verb in [&["promote", "web"][..], &["promote", "side"]] {
+    for verb in [
+        &["promote", "web"][..],
+        &["promote", "side"],
+        &["sync", "web"],
+    ] {
         host.kuke(verb)
             .code(4)
             .says(&["held by the menu run", "kuke menu abort"]);

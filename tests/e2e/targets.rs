@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::command::eventually;
 use crate::delivery::{HEAD, active, latest, source, text};
-use crate::host::{Host, Mode};
+use crate::host::{Engine, Host, Mode};
 use crate::manifest::{container, sleeper};
 use crate::runner::{Case, Verdict};
 use crate::{cases, cases_in_both_modes};
@@ -22,6 +22,7 @@ pub const CASES: &[&[Case]] = &[
         another_realm_has_to_allow_it,
         a_target_that_does_not_prune_keeps_all,
         without_argocd_only_its_release_fails,
+        what_could_not_be_deleted_is_deleted_later,
     ],
 ];
 
@@ -322,6 +323,29 @@ fn without_argocd_only_its_release_fails() -> Verdict {
     host.kuke(&["promote", "local", "--wait"]).ok();
     assert_eq!(active(&host, "local"), latest(&host, "local"));
     assert_eq!(host.state("web"), "Ready");
+    host.finish();
+    Ok(())
+}
+
+/// The daemon goes on by itself with what it was asked for while containerd was away.
+fn what_could_not_be_deleted_is_deleted_later() -> Verdict {
+    let mut host = Host::bare(Mode::Daemon, Engine::Private);
+    host.start_daemon();
+    host.kuke(&["init"]).ok();
+    host.load_busybox();
+    let dir = source(&host, &sleeper("web"));
+    host.apply(&recipe(&dir, "", "")).ok();
+    host.kuke(&["promote", "site", "--wait"]).ok();
+    let engine = host.dir.join("containerd");
+    host.engine.as_mut().unwrap().kill();
+    std::fs::remove_file(engine.join("containerd.sock")).ok();
+    assert_ne!(host.kuke(&["delete", "recipe", "site"]).code, 0);
+    host.engine = Some(crate::world::Containerd::start(&engine));
+    // Long before the next look at everything, which is every ten minutes.
+    eventually(30.0, "it is deleted", || {
+        host.kuke(&["get", "recipe", "site"]).code == 3
+    });
+    assert_eq!(host.state("web"), "");
     host.finish();
     Ok(())
 }

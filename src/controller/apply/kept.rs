@@ -52,7 +52,7 @@ impl Controller {
             self.put(&wanted)?;
             if respec && at.kind == KeptKind::Secret && self.is_live() {
                 // Their status tells that they have an old value.
-                for cell in self.users_of(at)? {
+                for cell in self.readable_users_of(at)? {
                     self.queue.add(cell.into());
                 }
             }

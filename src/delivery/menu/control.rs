@@ -136,8 +136,12 @@ impl Delivery {
                 }
                 _ => drive(&members, &strategy, run, found).await,
             };
-            if let (Some(me), Ok(run)) = (&me, &done) {
-                me.after(&at_, run);
+            if let Some(me) = &me {
+                match &done {
+                    Ok(run) => me.after(&at_, run),
+                    Err(_) if me.is_live() => me.enqueue(&at_),
+                    Err(_) => {}
+                }
             }
             done
         };
@@ -339,11 +343,13 @@ impl Delivery {
         })
     }
 
-    /// The members are free again: their own controllers look at them.
+    /// The members are free again: their own controllers look at them, and take
+    /// up what had to wait, such as an approval.
     fn after(&self, at: &ReleaseRef, run: &MenuRun) {
         for member in &run.members {
-            let serving = ReleaseRef::new(ReleaseKind::Serving, &at.namespace, &member.recipe);
-            self.enqueue(&serving);
+            for kind in [ReleaseKind::Serving, ReleaseKind::Recipe] {
+                self.enqueue(&ReleaseRef::new(kind, &at.namespace, &member.recipe));
+            }
         }
     }
 

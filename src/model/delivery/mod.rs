@@ -68,6 +68,8 @@ pub mod keys {
     pub const PURGE: &str = "delivery.kokumi.dev/purge-artifacts";
     /// On a Menu: the run that is to go back.
     pub const ABORT: &str = "delivery.kokumi.dev/abort";
+    /// What somebody asked a controller for that it has not done yet.
+    pub const ASKED: &[&str] = &[REFRESH, PURGE, ABORT];
     /// `disabled` on a live object: it is never pruned.
     pub const PRUNE: &str = "delivery.kokumi.dev/prune";
     /// What must be done before a Recipe or Serving is gone.
