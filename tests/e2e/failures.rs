@@ -2,7 +2,7 @@
 //! and what to do, that nothing which is serving changes, and how it ends.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -12,6 +12,7 @@ use crate::host::{Engine, Host, Mode};
 use crate::manifest::{container, sleeper};
 use crate::registry::{ADDRESS, PASSWORD, Registry, USER};
 use crate::runner::{Case, Verdict};
+use crate::world::{self, installed};
 use crate::{cases, cases_in_both_modes};
 
 pub const CASES: &[&[Case]] = &[
@@ -204,7 +205,7 @@ fn a_moved_tag_is_polled() -> Verdict {
 }
 
 fn renders_that_cannot_be(mode: Mode) -> Verdict {
-    let host = Host::new(mode);
+    let mut host = Host::new(mode);
     let dir = source(&host, &sleeper("web"));
     let plain = format!("{{path: {dir}}}");
     host.apply(&recipe(&plain, "")).ok();
@@ -214,7 +215,9 @@ fn renders_that_cannot_be(mode: Mode) -> Verdict {
     let patch =
         |rest: &str| format!("  patches:\n    - target: {{kind: Cell, name: web}}\n      {rest}\n");
     let missing = patch("unset: [.spec.x]").replace("name: web", "name: nobody");
-    let kubectl = system("sh", &["-c", "command -v kubectl || command -v kustomize"]).code == 0;
+    let kubectl = installed("kubectl")
+        .or_else(|_| installed("kustomize"))
+        .is_ok();
     let mut table = vec![
         (missing, "PatchTargetMissing", vec!["patches[0]", "nobody"]),
         (
@@ -263,15 +266,13 @@ fn renders_that_cannot_be(mode: Mode) -> Verdict {
     );
     failed(host.apply(&recipe(&plain, "  allowEmpty: true\n")));
     says(&host, "recipe", "SourceKindMismatch", &["render.helm"]);
-    if ![
-        "/usr/local/sbin/helm",
-        "/usr/local/bin/helm",
-        "/usr/bin/helm",
-        "/bin/helm",
-    ]
-    .iter()
-    .any(|helm| Path::new(helm).exists())
-    {
+    host.path = world::system_path();
+    if mode == Mode::Daemon {
+        host.stop_daemon();
+        host.start_daemon();
+    }
+    let mut helms = std::env::split_paths(&host.path).map(|dir| dir.join("helm"));
+    if !helms.any(|helm| helm.exists()) {
         failed(host.apply(&recipe(&plain, "  render: {helm: {}}\n")));
         says(&host, "recipe", "RendererUnavailable", &["install helm"]);
     }
