@@ -142,6 +142,16 @@ go_tools() {
             echo "$name cannot be built: $(tail -n 1 "$logs/go")"
         fi
     done
+    # Ours, around the clients of Argo CD and Flux.
+    for name in argocd flux; do
+        if [ "$dir/$name-pull" -nt "tests/registry/$name/main.go" ] &&
+            [ "$dir/$name-pull" -nt "tests/registry/$name/go.mod" ]; then continue; fi
+        echo "building $name-pull (Go, once)"
+        if ! GOFLAGS='' CGO_ENABLED=0 timeout 600 go build -C "tests/registry/$name" -buildvcs=false -trimpath \
+            -ldflags '-s -w' -o "$dir/$name-pull" . >"$logs/go" 2>&1; then
+            echo "$name-pull cannot be built: $(tail -n 1 "$logs/go")"
+        fi
+    done
 }
 
 # --- stages ------------------------------------------------------------------

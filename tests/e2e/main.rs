@@ -30,6 +30,7 @@ mod lifecycle;
 mod manifest;
 mod menus;
 mod output;
+mod pulls;
 mod registry;
 mod releases;
 mod render;
@@ -53,6 +54,7 @@ fn main() -> std::process::ExitCode {
         output::CASES,
         images::CASES,
         hosted::CASES,
+        pulls::CASES,
         bad_input::CASES,
         interrupt::CASES,
         render::CASES,
