@@ -34,6 +34,7 @@ mod pulls;
 mod registry;
 mod releases;
 mod render;
+mod reproducible;
 mod runner;
 mod secrets;
 mod targets;
@@ -58,6 +59,7 @@ fn main() -> std::process::ExitCode {
         bad_input::CASES,
         interrupt::CASES,
         render::CASES,
+        reproducible::CASES,
         cleanup::CASES,
         damaged::CASES,
         convert::CASES,
