@@ -151,16 +151,31 @@ go_tools() {
     dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")/tools
     export PATH="$PATH:$dir"
     if [ $install = no ] || ! command -v go >/dev/null; then return; fi
+    mkdir -p "$dir"
     for pair in oras=oras.land/oras/cmd/oras@v1.2.3 \
+        helm=helm.sh/helm/v3/cmd/helm@v3.19.5 \
+        kustomize=sigs.k8s.io/kustomize/kustomize/v5@v5.7.1 \
         crane=github.com/google/go-containerregistry/cmd/crane@v0.20.3 \
         oci-conformance=github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111; do
         name=${pair%%=*}
         if command -v "$name" >/dev/null; then continue; fi
         echo "building $name (Go, once)"
-        if GOBIN=$dir/.new GOFLAGS='' CGO_ENABLED=0 timeout 300 go install -trimpath -ldflags '-s -w' "${pair#*=}" >"$logs/go" 2>&1; then
-            mv "$dir/.new/$(basename "${pair%%@*}")" "$dir/$name"
+        rm -rf "$dir/.new"
+        if GOBIN=$dir/.new GOFLAGS='' CGO_ENABLED=0 timeout 600 go install -trimpath -ldflags '-s -w' "${pair#*=}" >"$logs/go" 2>&1; then
+            # It has the name of its directory, whatever that is.
+            mv "$dir"/.new/* "$dir/$name"
         else
             echo "$name cannot be built: $(tail -n 1 "$logs/go")"
+        fi
+    done
+    # Ours, around the clients of Argo CD and Flux.
+    for name in argocd flux; do
+        if [ "$dir/$name-pull" -nt "tests/registry/$name/main.go" ] &&
+            [ "$dir/$name-pull" -nt "tests/registry/$name/go.mod" ]; then continue; fi
+        echo "building $name-pull (Go, once)"
+        if ! GOFLAGS='' CGO_ENABLED=0 timeout 600 go build -C "tests/registry/$name" -buildvcs=false -trimpath \
+            -ldflags '-s -w' -o "$dir/$name-pull" . >"$logs/go" 2>&1; then
+            echo "$name-pull cannot be built: $(tail -n 1 "$logs/go")"
         fi
     done
 }

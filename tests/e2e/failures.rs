@@ -12,6 +12,7 @@ use crate::host::{Engine, Host, LIMIT, Mode};
 use crate::manifest::{container, sleeper};
 use crate::registry::{ADDRESS, PASSWORD, Registry, USER};
 use crate::runner::{Case, Verdict};
+use crate::world::installed;
 use crate::{cases, cases_in_both_modes};
 
 pub const CASES: &[&[Case]] = &[
@@ -214,7 +215,9 @@ fn renders_that_cannot_be(mode: Mode) -> Verdict {
     let patch =
         |rest: &str| format!("  patches:\n    - target: {{kind: Cell, name: web}}\n      {rest}\n");
     let missing = patch("unset: [.spec.x]").replace("name: web", "name: nobody");
-    let kubectl = system("sh", &["-c", "command -v kubectl || command -v kustomize"]).code == 0;
+    let kubectl = installed("kubectl")
+        .or_else(|_| installed("kustomize"))
+        .is_ok();
     let mut table = vec![
         (missing, "PatchTargetMissing", vec!["patches[0]", "nobody"]),
         (

@@ -53,6 +53,8 @@ pub struct Host {
     pub cgroup_root: String,
     /// Mode of [`Host::kuke`].
     pub mode: Mode,
+    /// Where its programs look for others, [`world::path`] at first.
+    pub path: String,
     /// The containerd of [`Engine::Private`].
     pub engine: Option<Containerd>,
     socket: PathBuf,
@@ -95,6 +97,7 @@ impl Host {
             suffix: format!("h{number:03}.e2e-{}", std::process::id()),
             cgroup_root: format!("/{}h{number:03}", world::cgroup_prefix(std::process::id())),
             mode,
+            path: world::path(),
             engine: private,
             socket,
             netns,
@@ -160,7 +163,7 @@ impl Host {
             .arg("--")
             .arg(program);
         command.env_clear();
-        command.env("PATH", world::path());
+        command.env("PATH", &self.path);
         command.env("HOME", self.dir.join("home"));
         // What somebody has edited is kept there when it is refused.
         command.env("TMPDIR", &self.dir);

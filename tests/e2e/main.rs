@@ -34,9 +34,11 @@ mod lifecycle;
 mod manifest;
 mod menus;
 mod output;
+mod pulls;
 mod registry;
 mod releases;
 mod render;
+mod reproducible;
 mod runner;
 mod secrets;
 mod targets;
@@ -58,9 +60,11 @@ fn main() -> std::process::ExitCode {
         output::CASES,
         images::CASES,
         hosted::CASES,
+        pulls::CASES,
         bad_input::CASES,
         interrupt::CASES,
         render::CASES,
+        reproducible::CASES,
         cleanup::CASES,
         damaged::CASES,
         convert::CASES,

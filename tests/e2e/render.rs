@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::command::{Done, Running, system};
 use crate::runner::{Case, Skip, Verdict};
+use crate::world::{installed, path, world};
 
 pub const CASES: &[&[Case]] = &[crate::cases![
     render_is_the_same_again,
@@ -16,6 +17,7 @@ pub const CASES: &[&[Case]] = &[crate::cases![
     render_kustomize,
     render_reads_the_same_elsewhere,
     render_failures_have_reasons,
+    render_needs_helm,
 ]];
 
 /// Files of a case, below a directory that goes with it.
@@ -44,19 +46,17 @@ impl Files {
     }
 }
 
-fn render(recipe: &str, more: &[&str]) -> Done {
-    let kuke = &crate::world::world().kuke;
-    let mut command = Command::new(kuke);
+fn command(recipe: &str, more: &[&str]) -> Command {
+    let mut command = Command::new(&world().kuke);
     command.args(["recipe", "render", "-f", recipe]).args(more);
     command.env("HOME", Path::new(recipe).parent().unwrap());
-    Running::start(command, "kuke recipe render".to_owned(), None).wait(Duration::from_secs(60))
+    command.env("PATH", path());
+    command
 }
 
-fn installed(program: &str) -> Result<(), Skip> {
-    match system("sh", &["-c", &format!("command -v {program}")]).code {
-        0 => Ok(()),
-        _ => Err(Skip(format!("{program} is not installed"))),
-    }
+fn render(recipe: &str, more: &[&str]) -> Done {
+    let command = command(recipe, more);
+    Running::start(command, "kuke recipe render".to_owned(), None).wait(Duration::from_secs(60))
 }
 
 const CHART: &str = "apiVersion: v2\nname: demo\nversion: 0.1.0\n";
@@ -352,5 +352,22 @@ fn render_failures_have_reasons() -> Verdict {
     render(&files.recipe("none", ""), &[])
         .code(3)
         .says(&["none"]);
+    Ok(())
+}
+
+/// Where the usual directories have no helm, and nothing else is looked at.
+fn render_needs_helm() -> Verdict {
+    for dir in ["/usr/local/bin", "/usr/bin", "/bin"] {
+        if Path::new(dir).join("helm").exists() {
+            return Err(Skip(format!("there is a helm in {dir}")));
+        }
+    }
+    let files = Files::new(&[("chart/Chart.yaml", CHART)]);
+    let recipe = files.recipe("chart", "  render: {helm: {}}\n");
+    let mut command = command(&recipe, &[]);
+    command.env("PATH", files.0.path());
+    let done = Running::start(command, "kuke recipe render".to_owned(), None);
+    let done = done.wait(Duration::from_secs(60)).code(4);
+    done.says(&["helm, which is not installed", "install helm"]);
     Ok(())
 }

@@ -39,13 +39,30 @@ pub fn world() -> &'static World {
     WORLD.get().expect("prepared before the first test")
 }
 
-/// Where programs are looked for: first in the directory `KUKE_CONTAINERD`, if
-/// there is one, so that another containerd or runc than the system's is used.
+/// Where programs are looked for: as in [`system_path`], then where this program
+/// finds its own, which is where `run.sh` has put those that it built.
 pub fn path() -> String {
+    match std::env::var("PATH") {
+        Ok(last) => format!("{}:{last}", system_path()),
+        Err(_) => system_path(),
+    }
+}
+
+/// Where the system's programs are; before it the directory `KUKE_CONTAINERD`, if
+/// there is one, so that another containerd or runc than the system's is used.
+pub fn system_path() -> String {
     let usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     match std::env::var("KUKE_CONTAINERD") {
         Ok(first) => format!("{first}:{usual}"),
         Err(_) => usual.to_owned(),
+    }
+}
+
+/// Whether there is such a program.
+pub fn installed(program: &str) -> Result<(), Skip> {
+    match system("sh", &["-c", &format!("command -v {program}")]).code {
+        0 => Ok(()),
+        _ => Err(Skip(format!("{program} is not installed"))),
     }
 }
 
