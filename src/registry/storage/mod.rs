@@ -81,11 +81,12 @@ impl Storage {
     /// The directory belongs to somebody else, or cannot be made.
     pub fn open(path: &Path, limits: Limits) -> Result<Self> {
         let root = Root::open(path)?;
+        let used = space::Used::of(root.path());
         Ok(Self {
             inner: Arc::new(Inner {
                 root,
                 limits,
-                used: space::Used::default(),
+                used,
                 sessions: upload::Sessions::default(),
                 manifests: cache::Cache::default(),
             }),

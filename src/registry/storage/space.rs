@@ -1,6 +1,7 @@
 //! Quota and free space. Both refuse uploads; neither ever deletes anything.
 
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::{Storage, size_of, upload};
@@ -11,11 +12,29 @@ use crate::sys::beneath::join;
 /// How long a count of all content is good for; other processes add and remove.
 const COUNTED: Duration = Duration::from_secs(300);
 
+type Counted = Mutex<Option<(Instant, u64)>>;
+
+/// Counts by directory: whoever opens one in this process shares what is known
+/// of it, so that the registry and the Preparations see each other at once.
+static COUNTS: Mutex<Vec<(PathBuf, Weak<Counted>)>> = Mutex::new(Vec::new());
+
 /// Bytes of all content, as far as they were counted.
-#[derive(Default)]
-pub(super) struct Used(Mutex<Option<(Instant, u64)>>);
+pub(super) struct Used(Arc<Counted>);
 
 impl Used {
+    /// The count of a directory.
+    pub(super) fn of(path: &Path) -> Self {
+        let mut counts = COUNTS.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.retain(|(_, count)| count.strong_count() > 0);
+        let known = counts.iter().find(|(known, _)| known == path);
+        let known = known.and_then(|(_, count)| count.upgrade());
+        Self(known.unwrap_or_else(|| {
+            let count = Arc::new(Counted::default());
+            counts.push((path.to_owned(), Arc::downgrade(&count)));
+            count
+        }))
+    }
+
     /// Further content came.
     pub(super) fn add(&self, bytes: u64) {
         if let Some((_, used)) = self.lock().as_mut() {
@@ -134,6 +153,23 @@ mod tests {
         s.put_blob(&a, &[3; 40], None).unwrap();
         assert_eq!(s.used().unwrap(), 100);
         assert!(s.open_blob(&a, &first).is_ok());
+    }
+
+    #[test]
+    fn whoever_has_it_open_knows_of_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || {
+            let limits = Limits {
+                quota: Some(100),
+                min_free: 0,
+            };
+            Storage::open(dir.path(), limits).unwrap()
+        };
+        let (one, two) = (open(), open());
+        assert_eq!((one.used().unwrap(), two.used().unwrap()), (0, 0));
+        one.put_blob(&repo("a"), &[1; 60], None).unwrap();
+        assert_eq!(two.used().unwrap(), 60);
+        assert!(two.put_blob(&repo("b"), &[2; 60], None).is_err());
     }
 
     #[test]
