@@ -69,32 +69,43 @@ fn kill_ends_the_grace_of_another_process() -> Verdict {
     Ok(())
 }
 
-/// It is recorded, and the daemon goes on with the grace that was asked for.
-fn stop_that_is_interrupted_goes_on_with_its_grace() -> Verdict {
-    let host = Host::new(Mode::Daemon);
-    let gate = Gate::new(&host, "end");
+/// A cell `slow` whose own grace is short, in the middle of a stop with a long
+/// one; it ends when the gate is opened.
+fn stopping(host: &Host, gate: &Gate) -> Running {
     let wait = Gate::WAIT;
     let script = format!(
         "trap 'echo told; {wait}; echo gently; exit 0' TERM; echo up; while :; do sleep 0.1; done"
     );
-    // Its own grace is short.
     let fields = [gate.volume(), "stopGraceSeconds: 1"];
     host.apply(&shell("slow", &script, &fields)).ok();
     host.await_log("slow", "up");
     let stopping = host.start(&["stop", "slow", "--grace", "300s"]);
     host.await_log("slow", "told");
+    stopping
+}
+
+/// The daemon goes on with the long grace, and the cell ends by itself.
+fn ends_gently(host: &Host, gate: &Gate) {
+    // Longer than until the loop takes it up, and its own grace.
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(host.census().count("task"), 1);
+    gate.open();
+    host.await_state("slow", "Stopped");
+    host.await_log("slow", "gently");
+}
+
+/// It is recorded, and the daemon goes on with the grace that was asked for.
+fn stop_that_is_interrupted_goes_on_with_its_grace() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let gate = Gate::new(&host, "end");
+    let stopping = stopping(&host, &gate);
     stopping.signal(Signal::SIGINT);
     stopping
         .wait(LIMIT)
         .code(130)
         .says(&["recorded: stop of cell slow", "kukeond goes on"])
         .says_nothing_of(&["nothing is finished"]);
-    // Longer than until the loop would take it up, and its own grace.
-    std::thread::sleep(Duration::from_secs(4));
-    assert_eq!(host.census().count("task"), 1);
-    gate.open();
-    host.await_state("slow", "Stopped");
-    host.await_log("slow", "gently");
+    ends_gently(&host, &gate);
     host.finish();
     Ok(())
 }
@@ -103,25 +114,11 @@ fn stop_that_is_interrupted_goes_on_with_its_grace() -> Verdict {
 fn grace_outlives_the_daemon() -> Verdict {
     let mut host = Host::new(Mode::Daemon);
     let gate = Gate::new(&host, "end");
-    let wait = Gate::WAIT;
-    let script = format!(
-        "trap 'echo told; {wait}; echo gently; exit 0' TERM; echo up; while :; do sleep 0.1; done"
-    );
-    // Its own grace is short.
-    let fields = [gate.volume(), "stopGraceSeconds: 1"];
-    host.apply(&shell("slow", &script, &fields)).ok();
-    host.await_log("slow", "up");
-    let stopping = host.start(&["stop", "slow", "--grace", "300s"]);
-    host.await_log("slow", "told");
+    let stopping = stopping(&host, &gate);
     host.kill_daemon();
     assert_ne!(stopping.wait(LIMIT).code, 0);
     host.start_daemon();
-    // Longer than until the loop takes it up, and its own grace.
-    std::thread::sleep(Duration::from_secs(4));
-    assert_eq!(host.census().count("task"), 1);
-    gate.open();
-    host.await_state("slow", "Stopped");
-    host.await_log("slow", "gently");
+    ends_gently(&host, &gate);
     // The next stop has its own again.
     host.kuke(&["start", "slow"]).ok();
     host.await_state("slow", "Ready");
