@@ -121,9 +121,11 @@ prerequisites() {
     for pair in containerd:containerd ctr:containerd runc:runc nft:nftables ip:iproute2 protoc:protobuf-compiler \
         cc:gcc /usr/lib/cni/bridge:containernetworking-plugins /bin/busybox:busybox-static skopeo:skopeo \
         docker-registry:docker-registry htpasswd:apache2-utils jq:jq curl:curl shellcheck:shellcheck openssl:openssl \
-        script:bsdutils nsenter:util-linux systemd-socket-activate:systemd chromium:chromium chromedriver:chromium-driver; do
+        script:bsdutils nsenter:util-linux systemd-socket-activate:systemd chromium:chromium chromedriver:chromium-driver \
+        podman:podman zstd:zstd iptables-save:iptables python3:python3; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
+    python3 -c 'import yaml' 2>/dev/null || missing+=(python3-yaml)
     if [ -e /bin/busybox ] && ! /bin/busybox --list >/dev/null 2>&1; then missing+=(busybox-static); fi
     if [ ${#missing[@]} = 0 ]; then return; fi
     echo "missing: ${missing[*]}"
