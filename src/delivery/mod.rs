@@ -53,7 +53,7 @@ use crate::model::delivery::{AnyRelease, Pantry, ReleaseKind, ReleaseMeta, Relea
 use crate::model::{Labels, Name};
 use crate::store::{self, ReleaseChange, Store};
 use crate::sys::failpoint::Failpoint;
-use artifacts::Artifacts;
+use artifacts::{Artifacts, Kept};
 use serving::Waiting;
 use target::Targets;
 
@@ -69,6 +69,8 @@ pub struct Delivery {
     inner: Arc<dyn Kukeon>,
     store: Store,
     artifacts: Artifacts,
+    /// Manifests from other registries, while they are looked at.
+    kept: Kept,
     targets: Targets,
     queue: Queue<ReleaseRef>,
     /// The loop runs.
@@ -100,6 +102,7 @@ impl Delivery {
             inner,
             store,
             artifacts: Artifacts::new(run_path, quota),
+            kept: Kept::default(),
             queue: work::queue(),
             live: AtomicBool::new(false),
             gates: Mutex::default(),
