@@ -143,6 +143,23 @@ impl Delivery {
             .collect())
     }
 
+    /// The same, for whatever they forbid: one that cannot be read is an error,
+    /// for nobody knows what it forbids.
+    fn list_whole<T: TryFrom<AnyRelease>>(
+        &self,
+        kind: ReleaseKind,
+        namespace: Option<&Name>,
+    ) -> Result<Vec<T>> {
+        let (found, damaged) = self.store.releases_and_damaged(kind, namespace)?;
+        match damaged.into_iter().next() {
+            Some((_, error)) => Err(error.into()),
+            None => Ok(found
+                .into_iter()
+                .filter_map(|object| T::try_from(object).ok())
+                .collect()),
+        }
+    }
+
     /// Reads, changes and saves until nobody came between. `change` gives what
     /// is to be saved together, and an answer.
     fn transact<T>(
