@@ -42,6 +42,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, Weak};
 
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use failure::{Failure, Reason};
@@ -79,6 +80,8 @@ pub struct Delivery {
     gates: Mutex<BTreeMap<ReleaseRef, Waiting>>,
     /// Work that goes on after its caller left.
     tasks: TaskTracker,
+    /// Runs of Menus are let go: whoever comes next goes on with them.
+    ending: CancellationToken,
 }
 
 impl Delivery {
@@ -107,6 +110,7 @@ impl Delivery {
             live: AtomicBool::new(false),
             gates: Mutex::default(),
             tasks: TaskTracker::new(),
+            ending: CancellationToken::new(),
         }))
     }
 
