@@ -23,6 +23,10 @@ pub fn is_damage(error: &Error) -> bool {
 /// What to do about a damaged document. Removing the file alone would leave
 /// what it made on the host without an owner.
 fn mend(path: &Path) -> String {
+    // A release may have any of the names below.
+    if path.iter().any(|part| part == store::RELEASES) {
+        return "repair that file, from a backup for instance".to_owned();
+    }
     let mut above = path.iter().rev().map(|part| part.to_string_lossy());
     let file = above.next().unwrap_or_default();
     let mut name = || above.next().unwrap_or_default();
@@ -240,5 +244,20 @@ impl From<store::Error> for Error {
             _ => (Code::Failed, "StoreFailed", ""),
         };
         Error::new(code, reason, message).hint(hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_is_no_cell_whatever_its_name_is() {
+        let hint = |path: &str| mend(Path::new(path));
+        assert!(hint("/run/r/s/t/c/cell.yaml").contains("kuke delete cell c "));
+        for name in ["cell", "stack", "space", "realm", "web"] {
+            let hint = hint(&format!("/run/.delivery/default/recipes/{name}.yaml"));
+            assert_eq!(hint, "repair that file, from a backup for instance");
+        }
     }
 }

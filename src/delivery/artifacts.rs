@@ -1,6 +1,7 @@
 //! Where artifacts are kept: the content store of the embedded registry, or
 //! another registry that a Recipe names as its destination.
 
+mod kept;
 mod remote;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use crate::oci::digest::DigestError;
 use crate::registry::client::Access;
 use crate::registry::{self, Limits, Policy, Reference, Repository, Storage, Tag};
 use crate::store;
+pub(super) use kept::Kept;
 use remote::Remote;
 
 /// Largest layer that is read, in bytes.

@@ -209,7 +209,7 @@ impl Delivery {
                     return refuse("what a rollback goes back to");
                 }
             }
-            for menu in self.list::<Menu>(ReleaseKind::Menu, Some(&at.namespace))? {
+            for menu in self.list_whole::<Menu>(ReleaseKind::Menu, Some(&at.namespace))? {
                 let digest = &preparation.spec.artifact.digest;
                 let pins = menu.spec.recipes.iter().any(|member| {
                     let pin = member.preparation.as_deref();
@@ -233,14 +233,17 @@ impl Delivery {
             self.refuse_elsewhere(at)?;
         }
         self.change_unless(request.dry_run, || {
-            let menus: Vec<Menu> = self.list(ReleaseKind::Menu, Some(&at.namespace))?;
+            let menus: Vec<Menu> = match force {
+                true => Vec::new(),
+                false => self.list_whole(ReleaseKind::Menu, Some(&at.namespace))?,
+            };
             let menu = menus.iter().find(|menu| {
                 menu.spec
                     .recipes
                     .iter()
                     .any(|member| member.name == at.name)
             });
-            if let Some(menu) = menu.filter(|_| !force) {
+            if let Some(menu) = menu {
                 let message = format!("{at} is a member of menu {}", menu.meta.name);
                 return Err(Error::new(Code::Conflict, "RecipeInMenu", message)
                     .hint("take it out of the Menu, or add --force"));

@@ -46,6 +46,12 @@ impl Fault {
         self
     }
 
+    /// Whether where an artifact is kept did not answer, so that nobody knows
+    /// whether it is there. True only of what reading it gave.
+    pub fn is_unanswered(&self) -> bool {
+        self.transient && self.reason == "ArtifactUnavailable"
+    }
+
     /// Adds what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -15,23 +15,27 @@ impl Delivery {
     ) -> Result<v1::GetResponse> {
         let selector = request.selector.parse::<Selector>()?;
         let scope = request.scope.clone().unwrap_or_default();
-        let mut found = match request.name.as_str() {
+        let (mut found, damaged) = match request.name.as_str() {
             "" => {
                 let within: Option<Name> = match scope.realm.as_str() {
                     "" => None,
                     namespace => Some(namespace.parse()?),
                 };
-                self.store.releases(kind, within.as_ref())?
+                self.store.releases_and_damaged(kind, within.as_ref())?
             }
             name => {
                 let at = ReleaseRef::new(kind, &namespace(&scope.realm)?, &name.parse()?);
-                vec![self.get(&at)?]
+                (vec![self.get(&at)?], Vec::new())
             }
         };
         found.retain(|object| selector.matches(&object.meta().labels));
         Ok(v1::GetResponse {
             objects: found.iter().map(external::object).collect(),
-            damaged: Vec::new(),
+            // Told beside the others, which they do not hide.
+            damaged: damaged
+                .into_iter()
+                .map(|(at, error)| external::failure_for(&at, &error.into()))
+                .collect(),
         })
     }
 }

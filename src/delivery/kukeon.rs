@@ -225,9 +225,15 @@ impl Kukeon for Delivery {
     }
 
     async fn settle(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
-        self.tasks.reopen();
+        self.ending.cancel();
+        let own = async {
+            self.tasks.close();
+            self.tasks.wait().await;
+            self.tasks.reopen();
+        };
+        // Some of it waits for what the other lets go, such as a grace.
+        futures::join!(own, self.inner.settle());
+        // What had a part in both may have ended last here.
         self.inner.settle().await;
     }
 }

@@ -42,6 +42,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, Weak};
 
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use failure::{Failure, Reason};
@@ -53,7 +54,7 @@ use crate::model::delivery::{AnyRelease, Pantry, ReleaseKind, ReleaseMeta, Relea
 use crate::model::{Labels, Name};
 use crate::store::{self, ReleaseChange, Store};
 use crate::sys::failpoint::Failpoint;
-use artifacts::Artifacts;
+use artifacts::{Artifacts, Kept};
 use serving::Waiting;
 use target::Targets;
 
@@ -69,6 +70,8 @@ pub struct Delivery {
     inner: Arc<dyn Kukeon>,
     store: Store,
     artifacts: Artifacts,
+    /// Manifests from other registries, while they are looked at.
+    kept: Kept,
     targets: Targets,
     queue: Queue<ReleaseRef>,
     /// The loop runs.
@@ -77,6 +80,8 @@ pub struct Delivery {
     gates: Mutex<BTreeMap<ReleaseRef, Waiting>>,
     /// Work that goes on after its caller left.
     tasks: TaskTracker,
+    /// Runs of Menus are let go: whoever comes next goes on with them.
+    ending: CancellationToken,
 }
 
 impl Delivery {
@@ -100,10 +105,12 @@ impl Delivery {
             inner,
             store,
             artifacts: Artifacts::new(run_path, quota),
+            kept: Kept::default(),
             queue: work::queue(),
             live: AtomicBool::new(false),
             gates: Mutex::default(),
             tasks: TaskTracker::new(),
+            ending: CancellationToken::new(),
         }))
     }
 
@@ -138,6 +145,23 @@ impl Delivery {
             .into_iter()
             .filter_map(|object| T::try_from(object).ok())
             .collect())
+    }
+
+    /// The same, for whatever they forbid: one that cannot be read is an error,
+    /// for nobody knows what it forbids.
+    fn list_whole<T: TryFrom<AnyRelease>>(
+        &self,
+        kind: ReleaseKind,
+        namespace: Option<&Name>,
+    ) -> Result<Vec<T>> {
+        let (found, damaged) = self.store.releases_and_damaged(kind, namespace)?;
+        match damaged.into_iter().next() {
+            Some((_, error)) => Err(error.into()),
+            None => Ok(found
+                .into_iter()
+                .filter_map(|object| T::try_from(object).ok())
+                .collect()),
+        }
     }
 
     /// Reads, changes and saves until nobody came between. `change` gives what

@@ -545,7 +545,7 @@ impl Delivery {
 
     /// The Menu that alone decides when a Recipe is deployed.
     pub(super) fn menu_owning(&self, recipe: &ReleaseRef) -> crate::api::Result<Option<Name>> {
-        let menus: Vec<Menu> = self.list(ReleaseKind::Menu, Some(&recipe.namespace))?;
+        let menus: Vec<Menu> = self.list_whole(ReleaseKind::Menu, Some(&recipe.namespace))?;
         let owns = |menu: &&Menu| {
             menu.spec.exclusive && menu.spec.recipes.iter().any(|m| m.name == recipe.name)
         };

@@ -54,17 +54,27 @@ impl Delivery {
         let recipe: Option<Recipe> = self.read(&recipe_at)?;
         // While a gate is open, the artifact is not fetched again at every look.
         let known = self.waiting(at, &serving).filter(|_| !force);
-        let known = known.map(|waiting| waiting.manifest);
+        let mut known = known.map(|waiting| waiting.manifest);
+        let current = serving.status.observed_generation == serving.meta.generation;
+        let deployed = current
+            && serving.status.phase == ServingPhase::Deployed
+            && serving.status.observed_preparation.as_ref() == Some(&serving.spec.preparation);
+        if deployed && known.is_none() {
+            known = match self.known_manifest(&serving).await {
+                Ok(manifest) => Some(manifest),
+                // Nobody knows whether it is still there: what runs well has not
+                // failed for it.
+                Err(fault) if fault.is_unanswered() => return Err(fault),
+                // It is met again below, and told.
+                Err(_) => None,
+            };
+        }
         let activation = self.activation_with(&serving, recipe.as_ref(), known);
         let activation = match activation.await {
             Ok(activation) => activation,
             Err(fault) => return self.failed(&serving, recipe.as_ref(), &fault).await,
         };
         let target = &self.targets;
-        let current = serving.status.observed_generation == serving.meta.generation;
-        let deployed = current
-            && serving.status.phase == ServingPhase::Deployed
-            && serving.status.observed_preparation.as_ref() == Some(&serving.spec.preparation);
         if deployed && !force {
             return self.check_drift(&serving, &activation, target).await;
         }
@@ -100,6 +110,57 @@ impl Delivery {
         self.activation_with(serving, recipe, None).await
     }
 
+    /// The same, while another registry need not answer for what was read there
+    /// a moment ago.
+    pub(super) async fn activation_kept(
+        &self,
+        serving: &Serving,
+        recipe: Option<&Recipe>,
+    ) -> Result<Activation> {
+        let known = match self.known_manifest(serving).await {
+            Err(fault) if fault.is_unanswered() => return Err(fault),
+            known => known.ok(),
+        };
+        self.activation_with(serving, recipe, known).await
+    }
+
+    /// The manifest that a Serving points at, as it was read a moment ago or else
+    /// from where it is.
+    async fn known_manifest(&self, serving: &Serving) -> Result<Vec<u8>> {
+        let preparation = self.pointed_at(serving)?;
+        if let Some(known) = self.kept.get(&preparation.spec.artifact.digest) {
+            return Ok(known);
+        }
+        self.fetched(&preparation).await
+    }
+
+    /// A manifest from where it is. One from another registry is kept for a while;
+    /// reading from the embedded one costs little, and shows at once what is lost.
+    async fn fetched(&self, preparation: &Preparation) -> Result<Vec<u8>> {
+        let artifact = &preparation.spec.artifact;
+        let manifest = self.content_of(preparation).await?.into_bytes();
+        let place = self.place_of(&preparation.meta.namespace, artifact)?;
+        if !place.at.is_local() {
+            self.kept.put(&artifact.digest, &manifest);
+        }
+        Ok(manifest)
+    }
+
+    /// The Preparation that a Serving points at.
+    fn pointed_at(&self, serving: &Serving) -> Result<Preparation> {
+        let at = ReleaseRef::new(
+            ReleaseKind::Preparation,
+            &serving.meta.namespace,
+            &serving.spec.preparation,
+        );
+        let name = &serving.spec.recipe;
+        self.read(&at)?.ok_or_else(|| {
+            Fault::new("PreparationNotFound", format!("{at} not found")).hint(format!(
+                "activate another with `kuke promote {name}`; `kuke history {name}` lists them"
+            ))
+        })
+    }
+
     /// The same, with the manifest where it was fetched before.
     async fn activation_with(
         &self,
@@ -107,29 +168,16 @@ impl Delivery {
         recipe: Option<&Recipe>,
         known: Option<Vec<u8>>,
     ) -> Result<Activation> {
-        let at = ReleaseRef::new(
-            ReleaseKind::Preparation,
-            &serving.meta.namespace,
-            &serving.spec.preparation,
-        );
+        let preparation = self.pointed_at(serving)?;
         let name = &serving.spec.recipe;
-        let preparation: Preparation = self.read(&at)?.ok_or_else(|| {
-            Fault::new("PreparationNotFound", format!("{at} not found")).hint(format!(
-                "activate another with `kuke promote {name}`; `kuke history {name}` lists them"
-            ))
-        })?;
         let manifest = match known {
             Some(known) => known,
-            None => {
-                let fetched = self.content_of(&preparation).await;
-                let fetched = fetched.map_err(|fault| {
-                    fault.passing().hint(format!(
-                        "what runs goes on; `kuke recipe refresh {name}` makes the latest again, \
-                         `kuke rollback {name}` activates another"
-                    ))
-                })?;
-                fetched.into_bytes()
-            }
+            None => self.fetched(&preparation).await.map_err(|fault| {
+                fault.passing().hint(format!(
+                    "what runs goes on; `kuke recipe refresh {name}` makes the latest again, \
+                     `kuke rollback {name}` activates another"
+                ))
+            })?,
         };
         // What is not part of the artifact follows the Recipe as it is now.
         let effective = recipe.and_then(|recipe| self.effective(recipe).ok());

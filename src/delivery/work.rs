@@ -63,7 +63,8 @@ pub(super) fn queue() -> Queue<ReleaseRef> {
 }
 
 /// Gives every key of the queue to a task of its own until `stop`: so many work
-/// side by side, but for Menus, whose runs wait for others to get on.
+/// side by side, but for Menus, whose runs wait for others to get on. After
+/// `stop` nothing begins, and runs of Menus are let go: they are found again.
 async fn hand_out<F>(
     queue: &Queue<ReleaseRef>,
     tracker: &TaskTracker,
@@ -85,13 +86,19 @@ async fn hand_out<F>(
             at,
             ok: false,
         };
+        let stop = stop.clone();
         tracker.spawn(async move {
-            let _turn = match turns {
-                Some(turns) => turns.acquire_owned().await.ok(),
-                None => None,
-            };
             // All of it, not only what is set.
             let mut held = held;
+            let Some(turns) = turns else {
+                held.ok = stop.run_until_cancelled(work).await.unwrap_or(false);
+                return;
+            };
+            let _turn = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                turn = turns.acquire_owned() => turn,
+            };
             held.ok = work.await;
         });
     }
@@ -351,6 +358,45 @@ mod tests {
         let all = async { drop(done.acquire_many(3 * WORKERS as u32).await) };
         until(&queue, look, all).await;
         assert_eq!(most.load(Ordering::Acquire), WORKERS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_begins_nothing_and_lets_runs_go() {
+        let queue = queue();
+        queue.add(at(ReleaseKind::Menu, "lunch"));
+        for i in 0..3 * WORKERS {
+            queue.add(at(ReleaseKind::Recipe, &format!("r{i}")));
+        }
+        let (begun, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let look = |at: ReleaseRef| {
+            let (begun, gate) = (begun.clone(), gate.clone());
+            async move {
+                begun.add_permits(1);
+                match at.kind {
+                    ReleaseKind::Menu => std::future::pending().await,
+                    _ => drop(gate.acquire().await),
+                }
+                true
+            }
+        };
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let ended = async {
+            // All that can begin has begun when nobody has anything left to do.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            stop.cancel();
+            gate.add_permits(3 * WORKERS);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = hand_out(&queue, &tracker, &stop, look) => {}
+            () = ended => {}
+        }
+        gate.add_permits(3 * WORKERS);
+        tracker.close();
+        let limit = Duration::from_secs(3600);
+        let waited = tokio::time::timeout(limit, tracker.wait()).await;
+        waited.expect("nothing holds the end up");
+        assert_eq!(begun.available_permits(), WORKERS + 1);
     }
 
     #[tokio::test(start_paused = true)]

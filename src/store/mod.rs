@@ -43,6 +43,8 @@ use crate::sys::beneath;
 /// kukeon keeps there has a dot in its name, which no [`Name`] has.
 pub const RESERVED: &[&str] = &["run", REGISTRY];
 
+/// Directory of releases.
+pub const RELEASES: &str = ".delivery";
 /// Directory of the embedded registry's content.
 pub const REGISTRY: &str = "registry";
 /// Directory of the accounts of the pages.

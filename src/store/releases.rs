@@ -20,7 +20,7 @@ use crate::sys::beneath::Sync;
 use crate::sys::failpoint::Failpoint;
 
 /// Directory of everything here. It has a dot, so no realm has this name.
-pub(super) const DIR: &str = ".delivery";
+pub(super) const DIR: &str = super::RELEASES;
 const LOCK: &str = ".delivery/.lock";
 const AHEAD: &str = ".delivery/.transaction";
 const FILE_MODE: u32 = 0o640;
@@ -32,6 +32,9 @@ static STEP: Failpoint = Failpoint::new("KUKEON_FAILPOINT_JOURNAL");
 
 /// Identity of a file: inode, seconds and nanoseconds of its last change.
 pub type ReleaseMark = (u64, i64, u64);
+
+/// A release that cannot be read, and why.
+pub type DamagedRelease = (ReleaseRef, Error);
 
 /// One change of a transaction.
 #[derive(Debug, Clone)]
@@ -116,17 +119,28 @@ impl Store {
     /// Objects of a kind, in one namespace or all, sorted. Those that are
     /// damaged are left out; reading one of them tells.
     pub fn releases(&self, kind: ReleaseKind, namespace: Option<&Name>) -> Result<Vec<AnyRelease>> {
-        let mut found = Vec::new();
+        let (found, damaged) = self.releases_and_damaged(kind, namespace)?;
+        for (at, error) in damaged {
+            tracing::warn!(object = %at, %error, "left out");
+        }
+        Ok(found)
+    }
+
+    /// The same, with those that are damaged and why they cannot be read.
+    pub fn releases_and_damaged(
+        &self,
+        kind: ReleaseKind,
+        namespace: Option<&Name>,
+    ) -> Result<(Vec<AnyRelease>, Vec<DamagedRelease>)> {
+        let (mut found, mut damaged) = (Vec::new(), Vec::new());
         for at in self.release_refs(kind, namespace)? {
             match self.release(&at) {
                 Ok(object) => found.extend(object),
-                Err(error @ Error::Corrupt { .. }) => {
-                    tracing::warn!(object = %at, %error, "left out");
-                }
+                Err(error @ Error::Corrupt { .. }) => damaged.push((at, error)),
                 Err(error) => return Err(error),
             }
         }
-        Ok(found)
+        Ok((found, damaged))
     }
 
     fn release_namespaces(&self) -> Result<Vec<Name>> {
@@ -384,6 +398,24 @@ mod tests {
         let gone = ReleaseChange::Remove(saved[0].at(), 1);
         store.commit(vec![gone]).unwrap();
         assert_eq!(user(&store, "a"), None);
+    }
+
+    #[test]
+    fn a_damaged_document_hides_no_other_and_is_told() {
+        let (dir, store) = store();
+        let both = vec![pantry("a", "u").into(), pantry("b", "u").into()];
+        store.commit(both).unwrap();
+        let file = dir.path().join(".delivery/shop/pantries/a.yaml");
+        std::fs::write(&file, "kind: Pan").unwrap();
+        let found = store.releases_and_damaged(ReleaseKind::Pantry, None);
+        let (found, damaged) = found.unwrap();
+        let names = found.iter().map(|o| o.at().name.to_string());
+        assert_eq!(names.collect::<Vec<_>>(), ["b"]);
+        let [(at, Error::Corrupt { path, .. })] = &damaged[..] else {
+            panic!("{damaged:?}");
+        };
+        assert_eq!((at.name.as_str(), path), ("a", &file));
+        assert_eq!(store.releases(ReleaseKind::Pantry, None).unwrap().len(), 1);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use crate::delivery::{HEAD, active, latest, source};
 use crate::host::{Host, Mode};
 use crate::manifest::{shell, sleeper};
 use crate::runner::{Case, Verdict};
@@ -14,6 +15,7 @@ pub const CASES: &[&[Case]] = &[
         a_damaged_cell_goes_with_its_stack,
         damaged_realms_spaces_and_stacks_can_be_deleted,
         damaged_secrets_and_volumes_hold_no_scope,
+        a_damaged_menu_keeps_its_members,
     ],
     cases![a_daemon_starts_beside_a_damaged_cell],
 ];
@@ -178,6 +180,75 @@ fn damaged_realms_spaces_and_stacks_can_be_deleted(mode: Mode) -> Verdict {
             .ok();
         host.assert_left(&before);
     }
+    host.finish();
+    Ok(())
+}
+
+fn a_damaged_menu_keeps_its_members(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    let dir = source(&host, "");
+    let mut text = String::new();
+    for name in ["web", "api"] {
+        fs::create_dir(format!("{dir}/{name}")).unwrap();
+        fs::write(format!("{dir}/{name}/manifest.yaml"), sleeper(name)).unwrap();
+        text += &format!(
+            "{HEAD}kind: Recipe\nmetadata: {{name: {name}}}\nspec:\n  \
+             source: {{path: {dir}/{name}}}\n  autoDeployLatest: {}\n  \
+             target: {{kuke: {{minHealthy: 0s, healthTimeout: 20s}}}}\n---\n",
+            name == "web"
+        );
+    }
+    text += &format!(
+        "{HEAD}kind: Menu\nmetadata: {{name: lunch}}\nspec:\n  \
+         recipes: [{{name: web}}, {{name: api}}]\n  \
+         strategy: {{healthTimeout: 20s, minHealthy: 0s}}\n"
+    );
+    host.apply(&text).ok();
+    host.kuke(&["menu", "run", "lunch", "--wait"]).ok();
+    let first = active(&host, "web");
+    let document = |kind: &str, name: &str| {
+        let path = format!(".delivery/default/{kind}/{name}.yaml");
+        host.run_path.join(path)
+    };
+    let menu = fs::read(document("menus", "lunch")).unwrap();
+    let torn = format!("{HEAD}kind: Menu\nmetadata:\n  na");
+    fs::write(document("menus", "lunch"), torn).unwrap();
+
+    // It is not left out without a word.
+    let told = ["menus/lunch.yaml", "is damaged", "repair that file"];
+    host.kuke(&["get", "menus"]).code(1).says(&told);
+    host.kuke(&["get", "menus", "-n", "default", "-o", "json"])
+        .code(1)
+        .says(&told);
+    host.kuke(&["get", "menu", "lunch"]).code(1).says(&told);
+    let recipe = fs::read(document("recipes", "api")).unwrap();
+    fs::write(document("recipes", "api"), "").unwrap();
+    host.kuke(&["get", "recipes"])
+        .code(1)
+        .says(&["web", "recipes/api.yaml", "is damaged"]);
+    fs::write(document("recipes", "api"), recipe).unwrap();
+    host.kuke(&["get", "recipes"]).ok();
+
+    // Nobody knows what it forbids: nothing goes live, and nothing goes.
+    let changed = sleeper("web").replace("metadata:", "metadata:\n  labels: {tier: two}");
+    assert_ne!(changed, sleeper("web"));
+    fs::write(format!("{dir}/web/manifest.yaml"), changed).unwrap();
+    host.kuke(&["recipe", "refresh", "web"]).code(1).says(&told);
+    assert_ne!(latest(&host, "web"), first);
+    let pointer = || host.get("serving", "web")["spec"]["preparationName"].clone();
+    assert_eq!(pointer(), *first);
+    host.kuke(&["delete", "recipe", "api"]).code(1).says(&told);
+
+    // Repaired, it is asked.
+    fs::write(document("menus", "lunch"), &menu).unwrap();
+    host.kuke(&["get", "menus"]).ok();
+    host.kuke(&["recipe", "refresh", "web"]).ok();
+    assert_eq!(pointer(), *first);
+    host.kuke(&["delete", "recipe", "api"])
+        .code(4)
+        .says(&["menu lunch"]);
+    fs::write(document("menus", "lunch"), "").unwrap();
+    host.kuke(&["delete", "recipe", "api", "--force"]).ok();
     host.finish();
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Artifacts in another registry: Debian's docker-registry with a password file.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::command::eventually;
@@ -12,7 +14,10 @@ use crate::{cases, cases_in_both_modes};
 
 pub const CASES: &[&[Case]] = &[
     cases_in_both_modes![artifacts_are_kept_in_another_registry],
-    cases![a_registry_that_is_down_stops_nothing],
+    cases![
+        a_registry_that_is_down_stops_nothing,
+        a_menu_is_rolled_out_although_its_registry_goes_away,
+    ],
 ];
 
 const REPOSITORY: &str = "shop/web";
@@ -164,7 +169,7 @@ fn artifacts_are_kept_in_another_registry(mode: Mode) -> Verdict {
 }
 
 fn a_registry_that_is_down_stops_nothing() -> Verdict {
-    let host = Host::new(Mode::Daemon);
+    let mut host = Host::new(Mode::Daemon);
     let mut registry = Registry::start(&host)?;
     let dir = source(&host, &sleeper("web"));
     host.apply(&pantry(PASSWORD)).ok();
@@ -182,6 +187,23 @@ fn a_registry_that_is_down_stops_nothing() -> Verdict {
     let serving = host.get("serving", "web");
     assert_eq!(serving["status"]["phase"], "Deployed", "{serving}");
 
+    // A daemon that knows nothing yet cannot tell whether the artifact is there:
+    // what runs has not failed for it.
+    host.stop_daemon();
+    let told = host.daemon_log().len();
+    host.start_daemon();
+    eventually(30.0, "the serving was looked at", || {
+        let log = host.daemon_log();
+        let mut lines = log[told..].lines();
+        lines.any(|line| line.contains("tried again later") && line.contains("ArtifactUnavailable"))
+    });
+    let serving = host.get("serving", "web");
+    assert_eq!(serving["status"]["phase"], "Deployed", "{serving}");
+    assert_eq!(reason(&host, "serving"), "Deployed");
+    host.kuke(&["sync", "web"]).code(1).says(&[ADDRESS]);
+    assert_eq!(reason(&host, "serving"), "Deployed");
+    assert_eq!(pid(&host), before);
+
     // Nobody has to do anything when it is back.
     registry.start_again();
     eventually(60.0, "the second preparation", || {
@@ -189,6 +211,40 @@ fn a_registry_that_is_down_stops_nothing() -> Verdict {
     });
     assert_eq!(reason(&host, "recipe"), "Ready");
     host.kuke(&["promote", "web", "--wait"]).ok();
+    drop(registry);
+    host.finish();
+    Ok(())
+}
+
+fn a_menu_is_rolled_out_although_its_registry_goes_away() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let mut registry = Registry::start(&host)?;
+    let dir = source(&host, "");
+    for name in ["web", "api"] {
+        std::fs::create_dir(format!("{dir}/{name}")).unwrap();
+        std::fs::write(format!("{dir}/{name}/manifest.yaml"), sleeper(name)).unwrap();
+    }
+    host.apply(&pantry(PASSWORD)).ok();
+    let web = format!("{dir}/web");
+    host.apply(&recipe(&web, &by_reference(), "one")).ok();
+    host.apply(&format!(
+        "{HEAD}kind: Recipe\nmetadata: {{name: api}}\nspec: {{source: {{path: {dir}/api}}}}\n"
+    ))
+    .ok();
+    let menu = format!(
+        "{HEAD}kind: Menu\nmetadata: {{name: lunch}}\nspec:\n  \
+         recipes: [{{name: web}}, {{name: api}}]\n  \
+         strategy: {{healthTimeout: 8s, minHealthy: 4s}}\n"
+    );
+    host.apply(&menu).ok();
+    let run = host.start(&["menu", "run", "lunch", "--wait"]);
+    eventually(30.0, "the members are out", || {
+        host.get("menu", "lunch")["status"]["phase"] == "Verifying"
+    });
+    registry.kill();
+    run.wait(Duration::from_secs(60)).ok();
+    assert_eq!(host.get("menu", "lunch")["status"]["phase"], "Deployed");
+    assert_eq!(active(&host, "web"), latest(&host, "web"));
     drop(registry);
     host.finish();
     Ok(())

@@ -8,7 +8,10 @@ use crate::runner::{Case, Verdict};
 use crate::{cases, cases_in_both_modes};
 
 pub const CASES: &[&[Case]] = &[
-    cases![menu_is_finished_wherever_it_is_cut],
+    cases![
+        menu_is_finished_wherever_it_is_cut,
+        an_open_run_holds_no_end_up
+    ],
     cases_in_both_modes![
         menu_moves_all_or_none,
         menu_that_cannot_be_rolled_out,
@@ -294,6 +297,41 @@ fn menu_that_cannot_be_rolled_out(mode: Mode) -> Verdict {
 
 /// A power cut at each step of a run: the next look finishes it, one way or the
 /// other, and both members are at the same version.
+fn an_open_run_holds_no_end_up() -> Verdict {
+    let mut host = Host::new(Mode::Daemon);
+    setting(&host);
+    host.apply(
+        "apiVersion: delivery.kokumi.dev/v1alpha1\nkind: Menu\nmetadata: {name: lunch}\nspec:\n  \
+         recipes: [{name: back}, {name: front}]\n  \
+         strategy: {healthTimeout: 10m, minHealthy: 10m}\n",
+    )
+    .ok();
+    let verifying = |host: &Host| {
+        eventually(30.0, "all members are out", || {
+            host.get("menu", "lunch")["status"]["phase"] == "Verifying"
+        });
+    };
+    // A run of a request, and one that the loop found.
+    host.kuke(&["menu", "run", "lunch"]).ok();
+    for _ in 0..2 {
+        verifying(&host);
+        // The loop has it when whoever asks for a turn does not get one.
+        eventually(20.0, "somebody drives the run", || {
+            host.kuke(&["menu", "run", "lunch"]).code == 4
+        });
+        host.stop_daemon();
+        let log = host.daemon_log();
+        assert!(!log.contains("in time"), "{log}");
+        host.start_daemon();
+    }
+    verifying(&host);
+    host.kuke(&["menu", "abort", "lunch", "--wait"]).ok();
+    host.kuke(&["delete", "recipe", "front", "--force"]).ok();
+    host.kuke(&["delete", "recipe", "back", "--force"]).ok();
+    host.finish();
+    Ok(())
+}
+
 fn menu_is_finished_wherever_it_is_cut() -> Verdict {
     let host = Host::new(Mode::InProcess);
     setting(&host);

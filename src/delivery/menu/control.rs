@@ -145,6 +145,14 @@ impl Delivery {
             }
             done
         };
+        let ending = self.ending.clone();
+        let work = async move {
+            let done = ending.run_until_cancelled(work).await;
+            done.unwrap_or_else(|| {
+                Err(Error::failed("ShuttingDown", "kukeon is ending")
+                    .hint("the run goes on when kukeond is back, or with `kuke menu run`"))
+            })
+        };
         if told.is_none() {
             let at_ = at.clone();
             self.tasks.spawn(async move {

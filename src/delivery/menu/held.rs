@@ -46,7 +46,7 @@ impl Delivery {
         let _turn = self.store.lock_release(at, TURN).await?;
         let serving = self.read::<Serving>(at)?.ok_or_else(|| not_found(at))?;
         let recipe = self.recipe_of(&serving)?;
-        let mut activation = self.activation(&serving, recipe.as_ref()).await?;
+        let mut activation = self.activation_kept(&serving, recipe.as_ref()).await?;
         self.hand_over(&serving, &mut activation).await?;
         Ok(())
     }
@@ -63,7 +63,7 @@ impl Delivery {
     async fn look_held(&self, at: &ReleaseRef) -> fault::Result<engine::Health> {
         let serving = self.read::<Serving>(at)?.ok_or_else(|| not_found(at))?;
         let recipe = self.recipe_of(&serving)?;
-        let activation = self.activation(&serving, recipe.as_ref()).await?;
+        let activation = self.activation_kept(&serving, recipe.as_ref()).await?;
         let observed = self.targets.observe(&activation).await?;
         Ok(match observed.health {
             Health::Failed(reason, why) => engine::Health::Failed(format!("{reason}: {why}")),
@@ -81,7 +81,7 @@ impl Delivery {
         let _turn = self.store.lock_release(at, TURN).await?;
         let serving = self.read::<Serving>(at)?.ok_or_else(|| not_found(at))?;
         let recipe = self.recipe_of(&serving)?;
-        let mut activation = self.activation(&serving, recipe.as_ref()).await?;
+        let mut activation = self.activation_kept(&serving, recipe.as_ref()).await?;
         activation.defer_prune = false;
         self.passed(&serving, &activation, &self.targets).await?;
         Ok(())
