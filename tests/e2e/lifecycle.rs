@@ -147,7 +147,7 @@ fn restart_is_finished_wherever_it_is_cut() -> Verdict {
             break;
         }
         cuts += 1;
-        assert_eq!(done.code, -6, "{}", done.show());
+        assert_eq!(done.code, -9, "{}", done.show());
         host.apply(&sleeper("c")).ok();
         host.await_state("c", "Ready");
         let new = host.container("c", "main");
@@ -290,7 +290,7 @@ fn deletion_that_was_cut_is_finished_by_apply() -> Verdict {
         command.env("KUKEON_FAILPOINT", step.to_string());
         let line = format!("kuke delete cell c, cut after step {step}");
         let done = crate::command::Running::start(command, line, None).wait(LIMIT);
-        assert_eq!(done.code, -6, "{}", done.show());
+        assert_eq!(done.code, -9, "{}", done.show());
         host.apply(&sleeper("c"))
             .ok()
             .says(&["Cell \"c\": created"]);
@@ -334,7 +334,7 @@ fn deletion_of_scopes_that_was_cut_is_finished_by_apply() -> Verdict {
             break;
         }
         cuts += 1;
-        assert_eq!(done.code, -6, "{}", done.show());
+        assert_eq!(done.code, -9, "{}", done.show());
         let manifest = if step % 2 == 0 { hierarchy } else { cell };
         let file = host.file("again.yaml", manifest);
         // Asked only, it says so and does nothing.
