@@ -16,8 +16,8 @@ use crate::model::delivery::{
 use crate::model::{Name, Value};
 use crate::scheme::v1alpha1::{activation_to_external, condition_type, revision_to_external};
 
-/// How often an object is looked at that is waited for.
-pub(super) const LOOK: Duration = Duration::from_millis(100);
+/// How often an object is looked at that is waited for: what is ready is to be told at once.
+pub(super) const LOOK: Duration = Duration::from_millis(20);
 
 impl Delivery {
     /// Promotes or rolls back, and with `wait` follows it to its end.
