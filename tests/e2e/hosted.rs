@@ -11,7 +11,11 @@ use crate::world::world;
 use crate::{cases, cases_in_both_modes};
 
 pub const CASES: &[&[Case]] = &[
-    cases![what_is_pushed_runs, another_daemon_has_the_port],
+    cases![
+        what_is_pushed_runs,
+        containerd_pushes_and_pulls,
+        another_daemon_has_the_port
+    ],
     cases_in_both_modes![repositories_go_out_and_in],
 ];
 
@@ -223,6 +227,55 @@ fn repositories_go_out_and_in(mode: Mode) -> Verdict {
     host.apply("apiVersion: v1beta1\nkind: Realm\nmetadata: {name: registry}\n")
         .code(1)
         .says(&["reserved"]);
+    host.finish();
+    Ok(())
+}
+
+/// containerd's own client, in the host's network; what it pulled runs.
+fn containerd_pushes_and_pulls() -> Verdict {
+    let host = serving();
+    await_registry(&host);
+    host.load_busybox();
+    let store = host.dir.join("login.json").display().to_string();
+    let login = [
+        "registry",
+        "login",
+        "--username",
+        "ctr",
+        "--allow",
+        "team/*=*",
+        "--store",
+        &store,
+    ];
+    host.kuke(&login).ok();
+    let login: serde_json::Value = serde_json::from_slice(&fs::read(&store).unwrap()).unwrap();
+    let auth = login["auths"][ADDRESS]["auth"].as_str().expect("a login");
+    let decode = format!("printf %s {auth} | base64 -d");
+    let login = host.inside("sh", &["-c", &decode]).ok().out;
+
+    let socket = host.containerd_socket().expect("a containerd runs");
+    let socket = socket.display().to_string();
+    let namespace = host.namespace("default");
+    let ctr = |verb: &str, user: &str, names: &[&str]| {
+        let images = ["-a", &socket, "-n", &namespace, "images", verb];
+        let with = ["--plain-http", "--user", user];
+        host.inside("ctr", &[&images[..], &with, names].concat())
+    };
+    let (busybox, image) = (
+        "docker.io/library/busybox:latest",
+        format!("{ADDRESS}/team/box:ctr"),
+    );
+    assert_ne!(ctr("push", "ctr:wrong", &[&image, busybox]).code, 0);
+    ctr("push", &login, &[&image, busybox]).ok();
+    host.kuke(&["registry", "tags", "team/box"])
+        .ok()
+        .says(&["ctr", "sha256:"]);
+    assert_ne!(ctr("pull", "ctr:wrong", &[&image]).code, 0);
+    ctr("pull", &login, &[&image]).ok();
+    let run = ["run", "-d", "--name", "pulled", "--image", &image];
+    host.kuke(&[&run[..], &["--", "/bin/sleep", "1000"]].concat())
+        .ok();
+    host.await_state("pulled", "Ready");
     host.finish();
     Ok(())
 }
