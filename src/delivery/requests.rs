@@ -84,6 +84,7 @@ impl Delivery {
         if !wait {
             return Ok(());
         }
+        let mut told = None;
         loop {
             let serving: Serving = self.read(at)?.ok_or_else(|| not_found(at))?;
             let current = serving.status.observed_generation == serving.meta.generation;
@@ -101,7 +102,11 @@ impl Delivery {
                     });
                     return Ok(());
                 }
-                _ => emit.progress(at.to_string(), message, false),
+                _ if told.as_deref() == Some(message) => {}
+                _ => {
+                    emit.progress(at.to_string(), message, false);
+                    told = Some(message.to_owned());
+                }
             }
             if emit.is_closed() {
                 return Ok(());
