@@ -205,6 +205,7 @@ async fn names(kind: Kind, words: &[String], in_process: InProcess) -> Option<Ve
     let request = v1::GetRequest {
         kind: kind.as_str().to_owned(),
         scope: Some(scope),
+        brief: true,
         ..Default::default()
     };
     let mut found = kukeon.get(request).await.ok()?.objects;

@@ -1,6 +1,8 @@
 //! `get`: one object or a list. The daemon answers from the store, whose status
 //! its loop keeps fresh; without a loop the cells are observed first.
 
+use std::sync::Arc;
+
 use futures::StreamExt;
 
 use super::Controller;
@@ -26,13 +28,7 @@ impl Controller {
         let scope = request.scope.clone().unwrap_or_default();
         let found = match request.kind.as_str() {
             "Realm" | "Space" | "Stack" => self.find_scopes(request, &scope)?,
-            "Cell" => {
-                let cells = self.find_cells(&request.name, &scope).await?;
-                Found {
-                    objects: cells.objects.into_iter().map(AnyObject::Cell).collect(),
-                    damaged: cells.damaged,
-                }
-            }
+            "Cell" => return self.answer_cells(request, &scope, &selector).await,
             "Volume" => self.find_kept(KeptKind::Volume, &request.name, &scope)?,
             "Secret" => self.find_kept(KeptKind::Secret, &request.name, &scope)?,
             "Container" => return self.find_containers(request, &scope, &selector).await,
@@ -45,10 +41,7 @@ impl Controller {
         };
         let matching = found.objects.iter();
         let matching = matching.filter(|o| selector.matches(&o.meta().labels));
-        let mut objects: Vec<_> = matching.filter_map(to_external).collect();
-        if request.usage {
-            objects.iter_mut().for_each(|o| self.add_usage(o));
-        }
+        let objects = matching.filter_map(to_external).collect();
         Ok(v1::GetResponse {
             objects,
             damaged: found.damaged,
@@ -201,27 +194,49 @@ impl Controller {
         Ok(found)
     }
 
-    fn cells_in(&self, scope: &v1::Scope) -> Result<Vec<CellRef>> {
-        let mut found = Vec::new();
-        for stack in self.stacks_in(scope)? {
-            found.extend(self.store.cells(&stack)?);
+    async fn answer_cells(
+        &self,
+        request: &v1::GetRequest,
+        scope: &v1::Scope,
+        selector: &Selector,
+    ) -> Result<v1::GetResponse> {
+        let found = self.find_cells(&request.name, scope).await?;
+        let form = match request.brief {
+            true => scheme::cell_to_brief,
+            false => scheme::cell_to_external,
+        };
+        let matching = found.objects.iter();
+        let matching = matching.filter(|cell| selector.matches(&cell.meta.labels));
+        let mut objects: Vec<_> = matching
+            .map(|cell| v1::Object {
+                object: Some(object::Object::Cell(form(cell))),
+            })
+            .collect();
+        if request.usage {
+            objects.iter_mut().for_each(|o| self.add_usage(o));
         }
-        found.retain(|at| wanted(&scope.cell, &at.cell));
-        Ok(found)
+        Ok(v1::GetResponse {
+            objects,
+            damaged: found.damaged,
+        })
     }
 
-    async fn find_cells(&self, name: &str, scope: &v1::Scope) -> Result<Found<Cell>> {
-        let refs = if name.is_empty() {
-            self.cells_in(scope)?
-        } else {
+    async fn find_cells(&self, name: &str, scope: &v1::Scope) -> Result<Found<Arc<Cell>>> {
+        if !name.is_empty() {
             let at = cell_ref(name, Some(scope))?;
-            return Ok(Found::one(self.look_at(&at, self.get_cell(&at)?).await));
-        };
-        let read = futures::stream::iter(refs)
-            .map(|at| async move {
-                let cell = match self.store.cell(&at) {
-                    Ok(Some(cell)) => Ok(Some(self.look_at(&at, cell).await)),
-                    other => other.map_err(Into::into),
+            let stored = self.get_cell(&at)?.into();
+            return Ok(Found::one(self.look_at(&at, stored).await));
+        }
+        let mut stored = Vec::new();
+        for stack in self.stacks_in(scope)? {
+            let named = |name: &Name| wanted(&scope.cell, name);
+            stored.extend(self.store.read_cells(&stack, named)?);
+        }
+        let read = futures::stream::iter(stored)
+            .map(|(at, cell)| async move {
+                let cell = match cell {
+                    Ok(cell) => Ok(Some(self.look_at(&at, cell).await)),
+                    Err(error) => Err(error.into()),
                 };
                 (ObjectRef::from(at), cell)
             })
@@ -236,16 +251,17 @@ impl Controller {
     }
 
     /// A stored cell as it is now; where a loop runs, that is how it is stored.
-    async fn look_at(&self, at: &CellRef, stored: Cell) -> Cell {
+    async fn look_at(&self, at: &CellRef, stored: Arc<Cell>) -> Arc<Cell> {
+        let unseen = |stored, why: &str| last_seen(Arc::unwrap_or_clone(stored), why).into();
         if self.is_live() {
             return match self.containerd_lost() {
-                Some(why) => last_seen(stored, &why),
+                Some(why) => unseen(stored, &why),
                 None => stored,
             };
         }
         match self.refresh_cell(at).await {
-            Ok(cell) => cell,
-            Err(error) if error.reason == UNREACHABLE => last_seen(stored, &error.message),
+            Ok(cell) => cell.into(),
+            Err(error) if error.reason == UNREACHABLE => unseen(stored, &error.message),
             Err(_) => stored,
         }
     }

@@ -29,7 +29,7 @@ pub enum Secrets {
 // The version that is written: to the store, and in answers.
 pub use v1alpha1::{release_to_external, release_to_model};
 pub use v1beta1::{
-    cell_status_to_external, cell_status_to_model, cell_to_external, cell_to_model,
+    cell_status_to_external, cell_status_to_model, cell_to_brief, cell_to_external, cell_to_model,
     container_spec_to_external, container_spec_to_model, container_status_to_external,
     container_status_to_model, container_to_external, container_to_model, realm_to_external,
     realm_to_model, scope_status_to_external, scope_status_to_model, secret_to_external,

@@ -90,6 +90,24 @@ impl Store {
         Ok(names.into_iter().map(|n| stack.cell(n)).collect())
     }
 
+    /// Cells of a stack whose names are `wanted`, with what is stored of them:
+    /// one look at each, where [`Store::cells`] and [`Store::cell`] take two. A
+    /// damaged one has its error.
+    pub fn read_cells(
+        &self,
+        stack: &StackRef,
+        wanted: impl Fn(&Name) -> bool,
+    ) -> Result<Vec<(CellRef, Result<Arc<Cell>>)>> {
+        let mut names = self.directories(&rel(&stack.clone().into()))?;
+        names.retain(wanted);
+        let cells = names.into_iter().map(|name| stack.cell(name));
+        let read = cells.filter_map(|at| {
+            let cell = self.shared(&at.clone().into()).transpose()?;
+            Some((at, cell))
+        });
+        Ok(read.collect())
+    }
+
     /// Names of the objects directly below; a cell has none.
     pub fn children(&self, at: &ObjectRef) -> Result<BTreeSet<Name>> {
         let file = match at {
@@ -165,14 +183,8 @@ impl Store {
 
     pub(super) fn names(&self, dir: &str, file: &str) -> Result<Vec<Name>> {
         let mut found = Vec::new();
-        for entry in self.inner.root.list(dir)?.unwrap_or_default() {
-            let Ok(name) = entry.name.parse::<Name>() else {
-                continue;
-            };
-            if !entry.is_dir {
-                continue;
-            }
-            let path = format!("{}/{file}", beneath::join(dir, &entry.name));
+        for name in self.directories(dir)? {
+            let path = format!("{}/{file}", beneath::join(dir, name.as_str()));
             match self.inner.root.stat(&path) {
                 Ok(Some(_)) => found.push(name),
                 Ok(None) => {}
@@ -183,6 +195,13 @@ impl Store {
             }
         }
         Ok(found)
+    }
+
+    /// Directories that may be those of objects.
+    fn directories(&self, dir: &str) -> Result<Vec<Name>> {
+        let entries = self.inner.root.list(dir)?.unwrap_or_default();
+        let dirs = entries.iter().filter(|entry| entry.is_dir);
+        Ok(dirs.filter_map(|entry| entry.name.parse().ok()).collect())
     }
 }
 
@@ -219,13 +238,17 @@ impl Store {
     }
 
     fn read<T: Document>(&self, at: &ObjectRef) -> Result<Option<T>> {
+        Ok(self.shared(at)?.map(Arc::unwrap_or_clone))
+    }
+
+    fn shared<T: Document>(&self, at: &ObjectRef) -> Result<Option<Arc<T>>> {
         let path = beneath::join(&rel(at), document(at));
         let Some(stat) = self.inner.root.stat(&path)? else {
             self.inner.cache.forget(&path);
             return Ok(None);
         };
         if let Some(found) = self.inner.cache.get::<T>(&path, &Version::of(&stat)) {
-            return Ok(Some(T::clone(&found)));
+            return Ok(Some(found));
         }
         let read_at = cache::now();
         let Some((stat, bytes)) = self.inner.root.read(&path)? else {
@@ -247,7 +270,7 @@ impl Store {
         self.inner
             .cache
             .put(&path, Version::of(&stat), read_at, &found);
-        Ok(Some(Arc::unwrap_or_clone(found)))
+        Ok(Some(found))
     }
 }
 
@@ -455,6 +478,36 @@ mod tests {
         };
         store.put_stack(&stack).unwrap();
         (dir, store)
+    }
+
+    #[test]
+    fn many_cells_are_read_as_each_by_itself() {
+        let (_dir, store) = store();
+        let stack = cell_ref().stack();
+        for id in ["a", "b", "c"] {
+            let at = stack.cell(name(id));
+            store.put_cell(&Cell { at, ..cell(id) }).unwrap();
+        }
+        // Damaged, without a document, and no cell at all.
+        let root = store.root().to_owned();
+        let dir = root.join(rel(&stack.clone().into()));
+        std::fs::write(dir.join("b/cell.yaml"), "kind: [").unwrap();
+        std::fs::create_dir(dir.join("empty")).unwrap();
+        std::fs::create_dir(dir.join("Not-A-Name")).unwrap();
+        let read = store.read_cells(&stack, |_| true).unwrap();
+        let places: Vec<_> = read.iter().map(|(at, _)| at.clone()).collect();
+        assert_eq!(places, store.cells(&stack).unwrap());
+        for (at, found) in &read {
+            match (found, store.cell(at)) {
+                (Ok(found), Ok(Some(alone))) => assert_eq!(**found, alone),
+                (Err(Error::Corrupt { .. }), Err(Error::Corrupt { .. })) => {
+                    assert_eq!(at.cell, name("b"));
+                }
+                other => panic!("{at}: {other:?}"),
+            }
+        }
+        let read = store.read_cells(&stack, |name| *name == *"c").unwrap();
+        assert_eq!(read.len(), 1);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{Format, Out, releases, table};
 use crate::api::v1::Object;
 use crate::api::v1::object::Object as Any;
 use crate::api::v1beta1::{
-    Cell, Container, Metadata, NetworkStatus, Realm, Secret, Space, Stack, Usage, Volume,
+    Cell, CellSpec, Container, Metadata, NetworkStatus, Realm, Secret, Space, Stack, Usage, Volume,
 };
 use crate::cli::age;
 use crate::cli::failure::Failure;
@@ -158,31 +158,30 @@ fn stack_row(stack: &Stack, now: Timestamp) -> Columns {
 }
 
 fn cell_row(cell: &Cell, now: Timestamp) -> Columns {
-    let spec = cell.spec.clone().unwrap_or_default();
-    let status = cell.status.clone().unwrap_or_default();
-    let network = status.network.unwrap_or_default();
-    let ready = status
-        .containers
-        .iter()
-        .filter(|c| c.state == "Ready")
-        .count();
-    let meta = meta(&cell.metadata);
+    // Many of them are shown: nothing of one is copied but what is shown.
+    let spec = cell.spec.as_ref();
+    let status = cell.status.as_ref();
+    let place = |name: fn(&CellSpec) -> &String| spec.map(name).cloned().unwrap_or_default();
+    let containers = status.map_or(&[][..], |status| &status.containers);
+    let ready = containers.iter().filter(|c| c.state == "Ready").count();
+    let network = status.and_then(|status| status.network.as_ref());
     let cells = vec![
-        meta.name.clone(),
-        spec.realm_id,
-        spec.space_id,
-        spec.stack_id,
-        state(&status.state),
+        name_of(cell.metadata.as_ref()).to_owned(),
+        place(|spec| &spec.realm_id),
+        place(|spec| &spec.space_id),
+        place(|spec| &spec.stack_id),
+        state(status.map_or("", |status| &status.state)),
         // Only cells made from a configuration can be out of sync with it.
         "-".to_owned(),
-        age_of(&meta, now),
+        age::since(cell.metadata.as_ref().map_or("", |m| &m.created_at), now),
     ];
+    let all = spec.map_or(0, |spec| spec.containers.len());
     let mut more = vec![
-        format!("{ready}/{}", spec.containers.len()),
-        address(&network),
-        network.bridge,
+        format!("{ready}/{all}"),
+        network.map_or_else(String::new, address),
+        network.map_or_else(String::new, |network| network.bridge.clone()),
     ];
-    more.extend(usage(status.usage.as_ref()));
+    more.extend(usage(status.and_then(|status| status.usage.as_ref())));
     (cells, more)
 }
 
@@ -303,6 +302,10 @@ fn age_of(meta: &Metadata, now: Timestamp) -> String {
     age::since(&meta.created_at, now)
 }
 
+fn name_of(meta: Option<&Metadata>) -> &str {
+    meta.map_or("", |meta| &meta.name)
+}
+
 fn state(text: &str) -> String {
     if text.is_empty() { "Pending" } else { text }.to_owned()
 }
@@ -316,7 +319,8 @@ fn address(network: &NetworkStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::v1beta1::{CellSpec, CellStatus, ContainerSpec, ContainerStatus};
+    use crate::api::v1beta1::{CellStatus, ContainerSpec, ContainerStatus};
+    use crate::scheme;
 
     fn cell() -> Object {
         Object {
@@ -357,6 +361,30 @@ mod tests {
         assert_eq!(narrow, ["web", "r", "s", "t", "Ready", "-", "1d"]);
         let wide = row(&cell(), true, now);
         assert_eq!(wide[7..], ["1/2", "10.117.0.2", "", "-", "-"]);
+    }
+
+    #[test]
+    fn a_brief_cell_has_the_same_row() {
+        let Some(Any::Cell(mut whole)) = cell().object else {
+            panic!("no cell");
+        };
+        for (container, id) in whole
+            .spec
+            .iter_mut()
+            .flat_map(|s| &mut s.containers)
+            .zip(["a", "b"])
+        {
+            container.id = id.into();
+            container.image = "image".into();
+        }
+        let stored = scheme::cell_to_model(whole).expect("model");
+        let now: Timestamp = "2026-01-02T00:00:00Z".parse().expect("time");
+        let [whole, brief] = [scheme::cell_to_external, scheme::cell_to_brief].map(|form| Object {
+            object: Some(Any::Cell(form(&stored))),
+        });
+        assert_eq!(row(&brief, false, now), row(&whole, false, now));
+        assert_eq!(name(&brief), name(&whole));
+        assert_ne!(brief, whole);
     }
 
     #[test]

@@ -115,6 +115,7 @@ impl Get {
             scope: Some(scope),
             selector: self.selector.clone().unwrap_or_default(),
             usage: self.output.is_structured() || self.output == Format::Wide,
+            brief: matches!(self.output, Format::Table | Format::Name),
         }
     }
 
@@ -142,6 +143,8 @@ impl Get {
         let mut request = self.request();
         // How much a cell uses changes all the time: that is no news.
         request.usage = false;
+        // What a table does not show is news.
+        request.brief = false;
         let kukeon = context.kukeon().await?;
         let mut watched = watch::Watched::new(self.kind, self.output, !self.no_headers);
         let mut damaged = BTreeSet::new();

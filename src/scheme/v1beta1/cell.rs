@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::super::check::Check;
 use super::container::{read_container, write_container};
+use super::status::cell_word;
 use super::{
     VERSION, cell_status_to_external, cell_status_to_model, container_status_to_external, envelope,
-    metadata, parent, same_id,
+    metadata, parent, same_id, time_text,
 };
 use crate::api::v1beta1;
 use crate::model::{Cell, CellRef, CellSpec, ContainerSpec, Meta, MountKind, Name, RunState};
@@ -228,6 +229,30 @@ pub fn cell_to_external(cell: &Cell) -> v1beta1::Cell {
             restart_generation: *restart_generation,
         }),
         status: Some(cell_status_to_external(status)),
+    }
+}
+
+/// Only name, place, birth and state, as a table of many shows them.
+pub fn cell_to_brief(cell: &Cell) -> v1beta1::Cell {
+    v1beta1::Cell {
+        api_version: VERSION.to_owned(),
+        kind: "Cell".to_owned(),
+        metadata: Some(v1beta1::Metadata {
+            name: cell.at.cell.to_string(),
+            created_at: time_text(cell.meta.created_at),
+            ..Default::default()
+        }),
+        spec: Some(v1beta1::CellSpec {
+            id: cell.at.cell.to_string(),
+            realm_id: cell.at.realm.to_string(),
+            space_id: cell.at.space.to_string(),
+            stack_id: cell.at.stack.to_string(),
+            ..Default::default()
+        }),
+        status: Some(v1beta1::CellStatus {
+            state: cell_word(cell.status.state),
+            ..Default::default()
+        }),
     }
 }
 

@@ -14,7 +14,9 @@ mod secret;
 mod security;
 mod status;
 
-pub use cell::{cell_to_external, cell_to_model, container_to_external, container_to_model};
+pub use cell::{
+    cell_to_brief, cell_to_external, cell_to_model, container_to_external, container_to_model,
+};
 pub use container::{container_spec_to_external, container_spec_to_model};
 pub use kept::{secret_to_external, secret_to_model, volume_to_external, volume_to_model};
 pub use scope::{

@@ -13,7 +13,7 @@ use crate::model::{
 /// Words and values of an enumeration, once for both directions.
 macro_rules! words {
     ($to:ident, $from:ident, $type:ident, $($variant:ident),*) => {
-        fn $to(value: $type) -> String {
+        pub(super) fn $to(value: $type) -> String {
             match value {
                 $($type::$variant => stringify!($variant),)*
             }
