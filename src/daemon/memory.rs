@@ -7,6 +7,9 @@ use crate::sys::program::unmap;
 /// Pause between two looks at what is not needed: short beside the half minute
 /// between two resyncs, each of which uses most of the program for a moment.
 const PAUSE: Duration = Duration::from_secs(5);
+/// Pause in the first five seconds: what starting takes is over soon.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const FIRST_LOOKS: usize = 20;
 /// Looks at the program for each look at the heap, which takes its locks.
 const HEAP_EVERY: u32 = 6;
 /// Bytes above which memory is asked of the kernel, and goes back to it, by
@@ -16,7 +19,7 @@ const LARGE: i32 = 1 << 20;
 
 /// Bounds the arenas: glibc makes up to eight per core, which an idle daemon
 /// with many short-lived threads never gives back (mallopt(3)). Large blocks go
-/// back at once: a hash of a password takes nine MiB. Called before threads are
+/// back at once: a hash of a password takes seven MiB. Called before threads are
 /// made.
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code)] // mallopt has no safe wrapper.
@@ -37,6 +40,10 @@ pub fn bound_arenas() {}
 /// inside the heap, and the parts of the program that only it needed. Ends with
 /// the task.
 pub async fn keep_small() {
+    for _ in 0..FIRST_LOOKS {
+        unmap();
+        tokio::time::sleep(FIRST_PAUSE).await;
+    }
     for turn in (0..HEAP_EVERY).cycle() {
         tokio::time::sleep(PAUSE).await;
         if turn == 0 {

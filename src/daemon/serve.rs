@@ -25,6 +25,7 @@ use crate::client::status::HEADER_LIST_SIZE;
 use crate::controller::Controller;
 use crate::delivery::Delivery;
 use crate::model::{LogLevel, Resolved};
+use crate::sys::program::map_sparsely;
 
 /// How long the calls in hand may take to end after the first signal.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -47,6 +48,7 @@ pub fn run(resolved: Resolved) -> Result<()> {
         );
     }
     memory::bound_arenas();
+    map_sparsely();
     let instance = Instance::acquire(&resolved.settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
