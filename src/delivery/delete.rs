@@ -148,9 +148,10 @@ impl Delivery {
         })
     }
 
-    /// Refuses while a Recipe of the same namespace refers to the object.
+    /// Refuses while a Recipe of the same namespace refers to the object, or may
+    /// do so because it cannot be read.
     fn refuse_used(&self, at: &ReleaseRef, uses: impl Fn(&Recipe) -> bool) -> Result<()> {
-        let recipes: Vec<Recipe> = self.list(ReleaseKind::Recipe, Some(&at.namespace))?;
+        let recipes: Vec<Recipe> = self.list_whole(ReleaseKind::Recipe, Some(&at.namespace))?;
         let mut users: Vec<String> = recipes
             .iter()
             .filter(|recipe| uses(recipe))
@@ -158,7 +159,7 @@ impl Delivery {
             .collect();
         if at.kind == ReleaseKind::Pantry {
             let templates: Vec<RecipeTemplate> =
-                self.list(ReleaseKind::RecipeTemplate, Some(&at.namespace))?;
+                self.list_whole(ReleaseKind::RecipeTemplate, Some(&at.namespace))?;
             let using = templates
                 .iter()
                 .filter(|t| matches!(&t.spec.source.from, SourceFrom::Pantry(n) if *n == at.name));
@@ -272,8 +273,10 @@ impl Delivery {
         Ok(made)
     }
 
-    /// Refuses to purge what is in a registry of somebody else's.
+    /// Refuses to purge what is in a registry of somebody else's, and what a
+    /// Preparation that cannot be read may be made of.
     fn refuse_elsewhere(&self, at: &ReleaseRef) -> Result<()> {
+        self.list_whole::<Preparation>(ReleaseKind::Preparation, None)?;
         for preparation in self.made_by(at)? {
             let artifact = &preparation.spec.artifact;
             if !self.place_of(&at.namespace, artifact)?.at.is_local() {
@@ -287,7 +290,7 @@ impl Delivery {
 
     /// Deletes the artifacts of a Recipe that no other Preparation is made of.
     async fn purge(&self, at: &ReleaseRef) -> super::fault::Result<()> {
-        let all: Vec<Preparation> = self.list(ReleaseKind::Preparation, None)?;
+        let all: Vec<Preparation> = self.list_whole(ReleaseKind::Preparation, None)?;
         let (own, others): (Vec<_>, Vec<_>) = all
             .iter()
             .partition(|p| p.meta.namespace == at.namespace && p.spec.recipe == at.name);

@@ -226,8 +226,17 @@ fn a_damaged_menu_keeps_its_members(mode: Mode) -> Verdict {
     host.kuke(&["get", "recipes"])
         .code(1)
         .says(&["web", "recipes/api.yaml", "is damaged"]);
+    // It may be made from any Pantry.
+    host.apply(&format!(
+        "{HEAD}kind: Pantry\nmetadata: {{name: shelf}}\nspec: {{oci: 'oci://reg.example/app'}}\n"
+    ))
+    .ok();
+    host.kuke(&["delete", "pantry", "shelf"])
+        .code(1)
+        .says(&["recipes/api.yaml", "is damaged"]);
     fs::write(document("recipes", "api"), recipe).unwrap();
     host.kuke(&["get", "recipes"]).ok();
+    host.kuke(&["delete", "pantry", "shelf"]).ok();
 
     // Nobody knows what it forbids: nothing goes live, and nothing goes.
     let changed = sleeper("web").replace("metadata:", "metadata:\n  labels: {tier: two}");
@@ -248,7 +257,14 @@ fn a_damaged_menu_keeps_its_members(mode: Mode) -> Verdict {
         .code(4)
         .says(&["menu lunch"]);
     fs::write(document("menus", "lunch"), "").unwrap();
-    host.kuke(&["delete", "recipe", "api", "--force"]).ok();
+    // It may be made of the same artifact.
+    fs::write(document("preparations", "torn"), "").unwrap();
+    let purge = ["delete", "recipe", "api", "--force", "--purge-artifacts"];
+    host.kuke(&purge)
+        .code(1)
+        .says(&["preparations/torn.yaml", "is damaged"]);
+    fs::remove_file(document("preparations", "torn")).unwrap();
+    host.kuke(&purge).ok();
     host.finish();
     Ok(())
 }
