@@ -95,11 +95,13 @@ impl Controller {
 
     /// The network of a space.
     pub(super) fn space_network(&self, space: &Space) -> SpaceNetwork {
-        let generated = self.store.file_path(&space.at.clone().into(), CONFLIST);
+        let at = space.at.clone().into();
+        let generated = self.store.file_path(&at, CONFLIST);
         // The allocation is kept in the status; should that be lost, the
         // conflist that is in use still tells it.
         let subnet = space.status.network.subnet.parse().ok();
-        let subnet = subnet.or_else(|| subnet_of_conflist(&std::fs::read(&generated).ok()?));
+        let written = || self.store.read_file(&at, CONFLIST).ok().flatten();
+        let subnet = subnet.or_else(|| subnet_of_conflist(&written()?));
         SpaceNetwork {
             space: space.at.clone(),
             uid: space.meta.uid.clone(),

@@ -1,13 +1,11 @@
 //! Objects whose documents cannot be read. What they made on the host is found
 //! by its labels and marks, so they can be deleted; nothing else is done to them.
 
-use std::path::Path;
-
 use super::Controller;
 use super::context::{CONFLIST, uid_of_conflist};
 use super::errors::is_damage;
 use super::reconcile::LOCK_WAIT;
-use crate::api::{Error, Result};
+use crate::api::Result;
 use crate::model::{
     AnyObject, Cell, CellRef, CellSpec, CellStatus, ContainerSpec, Meta, Name, ObjectRef, Realm,
     RealmRef, RealmSpec, ScopeStatus, Space, SpaceRef, SpaceSpec, Stack, StackRef,
@@ -52,8 +50,8 @@ impl Controller {
             ObjectRef::Cell(at) => AnyObject::Cell(going_cell(at, self.store.container_names(at)?)),
             ObjectRef::Stack(at) => AnyObject::Stack(going_stack(at)),
             ObjectRef::Space(at) => {
-                let conflist = self.store.file_path(&at.clone().into(), CONFLIST);
-                match read_if_there(&conflist)?.map(|bytes| uid_of_conflist(&bytes)) {
+                let conflist = self.store.read_file(&at.clone().into(), CONFLIST)?;
+                match conflist.map(|bytes| uid_of_conflist(&bytes)) {
                     // A user's own conflist: nothing of the network is ours.
                     None => AnyObject::Space(going_space(at, "")),
                     Some(Some(began)) => AnyObject::Space(going_space(at, &began)),
@@ -77,15 +75,6 @@ impl Controller {
         tracing::warn!(object = %at, %error, "deleted with what its labels and marks tell");
         self.put(&object)?;
         Ok(Some(object))
-    }
-}
-
-fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::failed("Unreadable", error.to_string())
-            .context(format!("reading {}", path.display()))),
     }
 }
 
