@@ -100,7 +100,11 @@ impl Controller {
         // The allocation is kept in the status; should that be lost, the
         // conflist that is in use still tells it.
         let subnet = space.status.network.subnet.parse().ok();
-        let written = || self.store.read_file(&at, CONFLIST).ok().flatten();
+        let written = || {
+            let read = self.store.read_file(&at, CONFLIST);
+            read.inspect_err(|error| tracing::warn!(%error, "its subnet is not known"))
+                .ok()?
+        };
         let subnet = subnet.or_else(|| subnet_of_conflist(&written()?));
         SpaceNetwork {
             space: space.at.clone(),

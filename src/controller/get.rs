@@ -13,7 +13,7 @@ use super::status::last_seen;
 use super::stream::{cell_ref, failure_for, kept_scope, or_default};
 use crate::api::selector::Selector;
 use crate::api::v1::{self, object};
-use crate::api::{Error, Result, v1beta1};
+use crate::api::{Code, Error, Result, v1beta1};
 use crate::model::{
     AnyObject, Cell, CellRef, KeptKind, Name, ObjectRef, RealmRef, SpaceRef, StackRef,
 };
@@ -225,7 +225,8 @@ impl Controller {
         if !name.is_empty() {
             let at = cell_ref(name, Some(scope))?;
             let stored = self.get_cell(&at)?.into();
-            return Ok(Found::one(self.look_at(&at, stored).await));
+            let cell = self.look_at(&at, stored).await;
+            return Ok(Found::one(cell.ok_or_else(|| not_found(&at.into()))?));
         }
         let mut stored = Vec::new();
         for stack in self.stacks_in(scope)? {
@@ -235,7 +236,7 @@ impl Controller {
         let read = futures::stream::iter(stored)
             .map(|(at, cell)| async move {
                 let cell = match cell {
-                    Ok(cell) => Ok(Some(self.look_at(&at, cell).await)),
+                    Ok(cell) => Ok(self.look_at(&at, cell).await),
                     Err(error) => Err(error.into()),
                 };
                 (ObjectRef::from(at), cell)
@@ -250,19 +251,20 @@ impl Controller {
         Ok(found)
     }
 
-    /// A stored cell as it is now; where a loop runs, that is how it is stored.
-    async fn look_at(&self, at: &CellRef, stored: Arc<Cell>) -> Arc<Cell> {
+    /// A stored cell as it is now, if it is still there; where a loop runs, that is how it is stored.
+    async fn look_at(&self, at: &CellRef, stored: Arc<Cell>) -> Option<Arc<Cell>> {
         let unseen = |stored, why: &str| last_seen(Arc::unwrap_or_clone(stored), why).into();
         if self.is_live() {
-            return match self.containerd_lost() {
+            return Some(match self.containerd_lost() {
                 Some(why) => unseen(stored, &why),
                 None => stored,
-            };
+            });
         }
         match self.refresh_cell(at).await {
-            Ok(cell) => cell.into(),
-            Err(error) if error.reason == UNREACHABLE => unseen(stored, &error.message),
-            Err(_) => stored,
+            Ok(cell) => Some(cell.into()),
+            Err(error) if error.reason == UNREACHABLE => Some(unseen(stored, &error.message)),
+            Err(error) if error.code == Code::NotFound => None,
+            Err(_) => Some(stored),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::sys::program::unmap;
+use crate::sys::program::{map_sparsely, unmap};
 
 /// Pause between two looks at what is not needed: short beside the half minute
 /// between two resyncs, each of which uses most of the program for a moment.
@@ -17,13 +17,18 @@ const HEAP_EVERY: u32 = 6;
 #[cfg(target_env = "gnu")]
 const LARGE: i32 = 1 << 20;
 
+/// Called before threads are made.
+pub fn begin_small() {
+    bound_arenas();
+    map_sparsely();
+}
+
 /// Bounds the arenas: glibc makes up to eight per core, which an idle daemon
 /// with many short-lived threads never gives back (mallopt(3)). Large blocks go
-/// back at once: a hash of a password takes seven MiB. Called before threads are
-/// made.
+/// back at once: a hash of a password takes seven MiB.
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code)] // mallopt has no safe wrapper.
-pub fn bound_arenas() {
+fn bound_arenas() {
     // SAFETY: mallopt takes plain integers and is called while there is one
     // thread; a value it does not know is ignored.
     unsafe {
@@ -34,7 +39,7 @@ pub fn bound_arenas() {
 
 /// Other allocators have no such knob.
 #[cfg(not(target_env = "gnu"))]
-pub fn bound_arenas() {}
+fn bound_arenas() {}
 
 /// Gives back, from time to time, what work that is over has left: free memory
 /// inside the heap, and the parts of the program that only it needed. Ends with

@@ -25,7 +25,6 @@ use crate::client::status::HEADER_LIST_SIZE;
 use crate::controller::Controller;
 use crate::delivery::Delivery;
 use crate::model::{LogLevel, Resolved};
-use crate::sys::program::map_sparsely;
 
 /// How long the calls in hand may take to end after the first signal.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -47,8 +46,7 @@ pub fn run(resolved: Resolved) -> Result<()> {
                 .hint("start it with `sudo kuke daemon start`"),
         );
     }
-    memory::bound_arenas();
-    map_sparsely();
+    memory::begin_small();
     let instance = Instance::acquire(&resolved.settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -276,8 +276,9 @@ impl Delivery {
     /// Refuses to purge what is in a registry of somebody else's, and what a
     /// Preparation that cannot be read may be made of.
     fn refuse_elsewhere(&self, at: &ReleaseRef) -> Result<()> {
-        self.list_whole::<Preparation>(ReleaseKind::Preparation, None)?;
-        for preparation in self.made_by(at)? {
+        let all: Vec<Preparation> = self.list_whole(ReleaseKind::Preparation, None)?;
+        let own = |p: &&Preparation| p.meta.namespace == at.namespace && p.spec.recipe == at.name;
+        for preparation in all.iter().filter(own) {
             let artifact = &preparation.spec.artifact;
             if !self.place_of(&at.namespace, artifact)?.at.is_local() {
                 let message = format!("{} is not in the embedded registry", artifact.oci_ref);
@@ -288,7 +289,8 @@ impl Delivery {
         Ok(())
     }
 
-    /// Deletes the artifacts of a Recipe that no other Preparation is made of.
+    /// Deletes the artifacts of a Recipe that no other Preparation is made of. One
+    /// that cannot be read may be, so all stays until it is repaired or removed.
     async fn purge(&self, at: &ReleaseRef) -> super::fault::Result<()> {
         let all: Vec<Preparation> = self.list_whole(ReleaseKind::Preparation, None)?;
         let (own, others): (Vec<_>, Vec<_>) = all

@@ -43,10 +43,9 @@ impl Store {
 
     /// Cells of a stack, also those that are not there (yet) but have secrets.
     pub fn cell_places(&self, stack: &StackRef) -> Result<Vec<ObjectRef>> {
-        let entries = self.inner.root.list(&rel(&stack.clone().into()))?;
-        let dirs = entries.unwrap_or_default().into_iter().filter(|e| e.is_dir);
-        let names = dirs.filter_map(|e| e.name.parse::<Name>().ok());
-        Ok(names.map(|name| stack.cell(name).into()).collect())
+        let names = self.directories(&rel(&stack.clone().into()))?;
+        let cells = names.into_iter().map(|name| stack.cell(name).into());
+        Ok(cells.collect())
     }
 
     /// Directory of a volume's data, for people and for binding. That every part

@@ -228,14 +228,24 @@ fn a_damaged_menu_keeps_its_members(mode: Mode) -> Verdict {
         .says(&["web", "recipes/api.yaml", "is damaged"]);
     // It may be made from any Pantry.
     host.apply(&format!(
-        "{HEAD}kind: Pantry\nmetadata: {{name: shelf}}\nspec: {{oci: 'oci://reg.example/app'}}\n"
+        "{HEAD}kind: Pantry\nmetadata: {{name: shelf}}\nspec: {{oci: 'oci://reg.example/app'}}\n---\n\
+         {HEAD}kind: RecipeTemplate\nmetadata: {{name: base}}\nspec: {{source: {{path: {dir}/web}}}}\n"
     ))
     .ok();
-    host.kuke(&["delete", "pantry", "shelf"])
-        .code(1)
-        .says(&["recipes/api.yaml", "is damaged"]);
+    for used in [["delete", "pantry", "shelf"], ["delete", "template", "base"]] {
+        host.kuke(&used)
+            .code(1)
+            .says(&["recipes/api.yaml", "is damaged"]);
+    }
     fs::write(document("recipes", "api"), recipe).unwrap();
     host.kuke(&["get", "recipes"]).ok();
+    let template = fs::read(document("recipetemplates", "base")).unwrap();
+    fs::write(document("recipetemplates", "base"), "").unwrap();
+    host.kuke(&["delete", "pantry", "shelf"])
+        .code(1)
+        .says(&["recipetemplates/base.yaml", "is damaged"]);
+    fs::write(document("recipetemplates", "base"), template).unwrap();
+    host.kuke(&["delete", "template", "base"]).ok();
     host.kuke(&["delete", "pantry", "shelf"]).ok();
 
     // Nobody knows what it forbids: nothing goes live, and nothing goes.

@@ -166,7 +166,9 @@ fn cell_row(cell: &Cell, now: Timestamp) -> Columns {
     let ready = containers.iter().filter(|c| c.state == "Ready").count();
     let network = status.and_then(|status| status.network.as_ref());
     let cells = vec![
-        name_of(cell.metadata.as_ref()).to_owned(),
+        cell.metadata
+            .as_ref()
+            .map_or_else(String::new, |meta| meta.name.clone()),
         place(|spec| &spec.realm_id),
         place(|spec| &spec.space_id),
         place(|spec| &spec.stack_id),
@@ -300,10 +302,6 @@ fn meta(metadata: &Option<Metadata>) -> Metadata {
 
 fn age_of(meta: &Metadata, now: Timestamp) -> String {
     age::since(&meta.created_at, now)
-}
-
-fn name_of(meta: Option<&Metadata>) -> &str {
-    meta.map_or("", |meta| &meta.name)
 }
 
 fn state(text: &str) -> String {

@@ -119,6 +119,16 @@ impl Get {
         }
     }
 
+    fn watch_request(&self) -> v1::GetRequest {
+        v1::GetRequest {
+            // How much a cell uses changes all the time: that is no news.
+            usage: false,
+            // What a table does not show is news.
+            brief: false,
+            ..self.request()
+        }
+    }
+
     async fn list(&self, context: &Context) -> Outcome {
         let answer = context.kukeon().await?.get(self.request()).await?;
         let headers = !self.no_headers;
@@ -140,11 +150,7 @@ impl Get {
         if self.kind == Kind::Image {
             return Err(usage("--watch is not offered for images").into());
         }
-        let mut request = self.request();
-        // How much a cell uses changes all the time: that is no news.
-        request.usage = false;
-        // What a table does not show is news.
-        request.brief = false;
+        let request = self.watch_request();
         let kukeon = context.kukeon().await?;
         let mut watched = watch::Watched::new(self.kind, self.output, !self.no_headers);
         let mut damaged = BTreeSet::new();
@@ -302,4 +308,34 @@ fn not_found(kind: Kind, name: &str) -> Error {
         "`kuke get {}s --all` lists what there is",
         kind.singular()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        get: Get,
+    }
+
+    #[test]
+    fn only_a_table_and_names_are_brief() {
+        for (output, brief, usage) in [
+            ("table", true, false),
+            ("name", true, false),
+            ("wide", false, true),
+            ("json", false, true),
+            ("yaml", false, true),
+        ] {
+            let line = Line::try_parse_from(["get", "cells", "-o", output]).expect("line");
+            let request = line.get.request();
+            assert_eq!((request.brief, request.usage), (brief, usage), "{output}");
+            let watched = line.get.watch_request();
+            assert_eq!((watched.brief, watched.usage), (false, false), "{output}");
+        }
+    }
 }
