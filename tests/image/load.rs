@@ -24,7 +24,10 @@ pub async fn load(
 /// containerd's own client agrees that the image is whole, and runs it.
 pub fn runs(host: &Host, namespace: &str, name: &str) {
     is_whole(host, namespace, name);
-    let args = ["run", "--rm", "--cpu-shares", "0", name, "t1"];
+    // Of its own, which goes with the container: what ctr makes by itself stays.
+    let cgroup = format!("/kukeon-test-image-{}-{namespace}", std::process::id());
+    let own = ["--cpu-shares", "0", "--cgroup", &cgroup];
+    let args = [&["run", "--rm"][..], &own, &[name, "t1"]].concat();
     // Not by what it says: ctr drops the last words of what ends at once.
     let ended = host.ctr(namespace, &args).status.code();
     assert_eq!(ended, Some(build::ITS_CODE));
