@@ -232,7 +232,10 @@ fn a_damaged_menu_keeps_its_members(mode: Mode) -> Verdict {
          {HEAD}kind: RecipeTemplate\nmetadata: {{name: base}}\nspec: {{source: {{path: {dir}/web}}}}\n"
     ))
     .ok();
-    for used in [["delete", "pantry", "shelf"], ["delete", "template", "base"]] {
+    for used in [
+        ["delete", "pantry", "shelf"],
+        ["delete", "template", "base"],
+    ] {
         host.kuke(&used)
             .code(1)
             .says(&["recipes/api.yaml", "is damaged"]);
