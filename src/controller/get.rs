@@ -27,11 +27,15 @@ impl Controller {
         let selector = request.selector.parse::<Selector>()?;
         let scope = request.scope.clone().unwrap_or_default();
         let found = match request.kind.as_str() {
-            "Realm" | "Space" | "Stack" => self.find_scopes(request, &scope)?,
-            "Cell" => return self.answer_cells(request, &scope, &selector).await,
-            "Volume" => self.find_kept(KeptKind::Volume, &request.name, &scope)?,
-            "Secret" => self.find_kept(KeptKind::Secret, &request.name, &scope)?,
-            "Container" => return self.find_containers(request, &scope, &selector).await,
+            "Realm" | "Space" | "Stack" => self.find_scopes(request, &scope)?.external(&selector),
+            "Cell" => self.cells_to_show(request, &scope, &selector).await?,
+            "Volume" => self
+                .find_kept(KeptKind::Volume, &request.name, &scope)?
+                .external(&selector),
+            "Secret" => self
+                .find_kept(KeptKind::Secret, &request.name, &scope)?
+                .external(&selector),
+            "Container" => self.find_containers(request, &scope, &selector).await?,
             other => {
                 return Err(
                     Error::invalid("UnknownKind", format!("unknown kind {other:?}"))
@@ -39,9 +43,10 @@ impl Controller {
                 );
             }
         };
-        let matching = found.objects.iter();
-        let matching = matching.filter(|o| selector.matches(&o.meta().labels));
-        let objects = matching.filter_map(to_external).collect();
+        let mut objects = found.objects;
+        if request.usage {
+            objects.iter_mut().for_each(|o| self.add_usage(o));
+        }
         Ok(v1::GetResponse {
             objects,
             damaged: found.damaged,
@@ -194,12 +199,12 @@ impl Controller {
         Ok(found)
     }
 
-    async fn answer_cells(
+    async fn cells_to_show(
         &self,
         request: &v1::GetRequest,
         scope: &v1::Scope,
         selector: &Selector,
-    ) -> Result<v1::GetResponse> {
+    ) -> Result<Found<v1::Object>> {
         let found = self.find_cells(&request.name, scope).await?;
         let form = match request.brief {
             true => scheme::cell_to_brief,
@@ -207,15 +212,12 @@ impl Controller {
         };
         let matching = found.objects.iter();
         let matching = matching.filter(|cell| selector.matches(&cell.meta.labels));
-        let mut objects: Vec<_> = matching
+        let objects = matching
             .map(|cell| v1::Object {
                 object: Some(object::Object::Cell(form(cell))),
             })
             .collect();
-        if request.usage {
-            objects.iter_mut().for_each(|o| self.add_usage(o));
-        }
-        Ok(v1::GetResponse {
+        Ok(Found {
             objects,
             damaged: found.damaged,
         })
@@ -251,7 +253,8 @@ impl Controller {
         Ok(found)
     }
 
-    /// A stored cell as it is now, if it is still there; where a loop runs, that is how it is stored.
+    /// A stored cell as it is now, if it is still there; where a loop runs, that
+    /// is how it is stored.
     async fn look_at(&self, at: &CellRef, stored: Arc<Cell>) -> Option<Arc<Cell>> {
         let unseen = |stored, why: &str| last_seen(Arc::unwrap_or_clone(stored), why).into();
         if self.is_live() {
@@ -273,7 +276,7 @@ impl Controller {
         request: &v1::GetRequest,
         scope: &v1::Scope,
         selector: &Selector,
-    ) -> Result<v1::GetResponse> {
+    ) -> Result<Found<v1::Object>> {
         let found = if request.name.is_empty() {
             self.find_cells("", scope).await?
         } else {
@@ -296,16 +299,13 @@ impl Controller {
                 }
             }
         }
-        if request.usage {
-            objects.iter_mut().for_each(|o| self.add_usage(o));
-        }
         if objects.is_empty() && !request.name.is_empty() {
             return Err(match cells.first() {
                 Some(cell) => container_not_found(&cell.at, &request.name),
                 None => not_found(&cell_ref(&scope.cell, Some(scope))?.into()),
             });
         }
-        Ok(v1::GetResponse {
+        Ok(Found {
             objects,
             damaged: found.damaged,
         })
@@ -324,6 +324,18 @@ impl<T> Default for Found<T> {
         Self {
             objects: Vec::new(),
             damaged: Vec::new(),
+        }
+    }
+}
+
+impl Found<AnyObject> {
+    /// Those that match, as they are told.
+    fn external(self, selector: &Selector) -> Found<v1::Object> {
+        let matching = self.objects.iter();
+        let matching = matching.filter(|o| selector.matches(&o.meta().labels));
+        Found {
+            objects: matching.filter_map(to_external).collect(),
+            damaged: self.damaged,
         }
     }
 }

@@ -17,7 +17,8 @@ const HEAP_EVERY: u32 = 6;
 #[cfg(target_env = "gnu")]
 const LARGE: i32 = 1 << 20;
 
-/// Called before threads are made.
+/// Bounds what the heap and the program's code may take from now on. Called
+/// before threads are made.
 pub fn begin_small() {
     bound_arenas();
     map_sparsely();

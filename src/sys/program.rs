@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 /// Bytes that a page fault may map of the program's code, where pages are no
-/// larger. The kernel maps what
-/// it has of the 64 KiB around each (`fault_around_bytes`), and what runs in a
-/// moment lies all over a large program: most of that would never run.
+/// larger. The kernel maps what it has of the 64 KiB around each
+/// (`fault_around_bytes`), and what runs in a moment lies all over a large
+/// program: most of that would never run.
 const WINDOW: usize = 8 * 1024;
 
 /// From now on a page fault maps little of the program's code. That costs more
