@@ -6,3 +6,4 @@ pub mod failpoint;
 pub mod mounts;
 pub mod peer;
 pub mod program;
+pub mod writeback;

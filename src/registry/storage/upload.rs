@@ -10,12 +10,16 @@ use std::sync::{Mutex, PoisonError};
 use super::{FILE_MODE, Storage, size_of};
 use crate::oci::{Algorithm, Digest, Hasher};
 use crate::registry::{Error, Repository, Result};
+use crate::sys::writeback;
 
 pub(super) const DIR: &str = "uploads";
 /// How many sessions' hashes are remembered; others are computed again.
 const REMEMBERED: usize = 1024;
 /// Space is looked at again after this many bytes.
 const SPACE_STEP: u64 = 16 << 20;
+/// So many bytes go to the disk together while further ones come, so that the
+/// client does not wait for all of them at the end.
+const WRITE_STEP: u64 = 8 << 20;
 const RANDOM_LEN: usize = 32;
 const BOUND_LEN: usize = 16;
 
@@ -40,6 +44,8 @@ pub struct Upload {
     /// Hash of the first `size` bytes; none when they were not all seen.
     hasher: Option<Hasher>,
     next_check: u64,
+    /// Up to here, the disk was asked to write.
+    begun: u64,
     open: bool,
 }
 
@@ -62,6 +68,7 @@ impl Storage {
             size: 0,
             hasher: Some(Hasher::default()),
             next_check: SPACE_STEP,
+            begun: 0,
             open: true,
         })
     }
@@ -95,6 +102,7 @@ impl Storage {
             size,
             hasher,
             next_check: size + SPACE_STEP,
+            begun: size,
             open: true,
         })
     }
@@ -170,6 +178,10 @@ impl Upload {
             hasher.update(bytes);
         }
         self.size = end;
+        if end - self.begun >= WRITE_STEP {
+            writeback::begin(&self.file, self.begun, end - self.begun);
+            self.begun = end;
+        }
         Ok(())
     }
 
