@@ -3,6 +3,7 @@
 
 mod kept;
 mod remote;
+mod signatures;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -25,6 +26,7 @@ use crate::registry::{self, Limits, Policy, Reference, Repository, Storage, Tag}
 use crate::store;
 pub(super) use kept::Kept;
 use remote::Remote;
+pub(super) use signatures::Signatures;
 
 /// Largest layer that is read, in bytes.
 const MAX_LAYER: u64 = 65 << 20;
@@ -283,22 +285,6 @@ impl Artifacts {
                 return Ok(Vec::new());
             };
             storage.read_blob(&repository, &found.config.parse()?, MAX_LAYER)
-        })
-        .await
-    }
-
-    /// Types of what refers to an artifact: records, signatures, bills of material.
-    pub(super) async fn referrers(&self, at: &Place, artifact: &Artifact) -> Result<Vec<String>> {
-        if !at.at.is_local() {
-            return Remote::new(at).referrers(&artifact.digest).await;
-        }
-        let (repository, digest) = place(artifact)?;
-        self.blocking(move |storage| {
-            let found = storage.referrers(&repository, &digest, None)?;
-            Ok(found
-                .into_iter()
-                .map(|d| d.artifact_type.unwrap_or_default())
-                .collect())
         })
         .await
     }

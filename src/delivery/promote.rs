@@ -56,7 +56,7 @@ impl Delivery {
         let prep_at = at(ReleaseKind::Preparation, &wanted.preparation);
         // What is not there, or another's, is refused with its own words below.
         if moves && let Some(preparation) = self.read::<Preparation>(&prep_at)? {
-            self.whole(&preparation).await.map_err(|fault| {
+            self.acceptable(&preparation).await.map_err(|fault| {
                 let name = &wanted.recipe;
                 let hint = match fault.hint.as_str() {
                     "" => String::new(),
@@ -265,7 +265,7 @@ impl Delivery {
         let Some(newest) = self.approved(recipe)?.into_iter().next() else {
             return Ok(Taken::Nothing);
         };
-        if let Err(fault) = self.whole(&newest).await {
+        if let Err(fault) = self.acceptable(&newest).await {
             tracing::warn!(object = %newest.at(), reason = fault.reason, error = %fault, "its approval waits");
             return Ok(Taken::Waits);
         }

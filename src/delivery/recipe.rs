@@ -29,6 +29,8 @@ use crate::registry::client::Access;
 /// many more when that name is taken by another artifact.
 const SHORT: usize = 12;
 const LONGER: usize = 4;
+/// How long a Preparation that waits for its signature is left alone.
+const SIGNATURE_PROBE: Duration = Duration::from_secs(30);
 
 /// What a source resolved to.
 pub(super) struct Resolved {
@@ -75,10 +77,10 @@ impl Delivery {
                     // What was lost may have come back.
                     self.approvals(&recipe).await?;
                 }
-                self.deploy(at, effective.auto_deploy)?;
+                let next = self.deploy(at, effective.auto_deploy).await?;
                 Ok(match effective.source.poll_interval {
-                    pause if pause.is_zero() => Next::Rest,
-                    pause => Next::Rest.or_after(pause),
+                    pause if pause.is_zero() => next,
+                    pause => next.or_after(pause),
                 })
             }
             Err(fault) => {
@@ -497,10 +499,10 @@ impl Delivery {
         Ok(taken)
     }
 
-    /// Step 7: auto-deploy.
-    fn deploy(&self, at: &ReleaseRef, automatic: bool) -> Result<()> {
+    /// Step 7: auto-deploy. What has to be signed first is looked at again.
+    async fn deploy(&self, at: &ReleaseRef, automatic: bool) -> Result<Next> {
         let Some(recipe) = self.read::<Recipe>(at)? else {
-            return Ok(());
+            return Ok(Next::Rest);
         };
         let serving_at = ReleaseRef::new(ReleaseKind::Serving, &at.namespace, &at.name);
         self.enqueue_menus(at)?;
@@ -510,7 +512,7 @@ impl Delivery {
             .clone()
             .filter(|_| automatic)
         else {
-            return Ok(());
+            return Ok(Next::Rest);
         };
         let serving: Option<Serving> = self.read(&serving_at)?;
         if let Some(serving) = &serving
@@ -518,10 +520,17 @@ impl Delivery {
                 || serving.status.lock.is_some()
                 || serving.spec.preparation == latest)
         {
-            return Ok(());
+            return Ok(Next::Rest);
         }
         if self.menu_owning(at)?.is_some() {
-            return Ok(());
+            return Ok(Next::Rest);
+        }
+        let latest_at = ReleaseRef::new(ReleaseKind::Preparation, &at.namespace, &latest);
+        if let Some(preparation) = self.read::<Preparation>(&latest_at)?
+            && let Err(fault) = self.signed(&preparation).await
+        {
+            tracing::info!(object = %latest_at, reason = fault.reason, error = %fault, "it is not deployed yet");
+            return Ok(Next::Rest.or_after(SIGNATURE_PROBE));
         }
         let promoted = self.promote_to(&Promotion {
             namespace: at.namespace.clone(),
@@ -540,7 +549,7 @@ impl Delivery {
             Err(error) if matches!(&*error.reason, "BeingDeleted" | "ServingLocked") => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(())
+        Ok(Next::Rest)
     }
 
     /// The Menu that alone decides when a Recipe is deployed.

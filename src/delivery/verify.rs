@@ -1,16 +1,17 @@
 //! `prep verify`: an artifact is read again, and rendered again from the inputs
 //! that were recorded with it.
 
-use super::artifacts::Place;
+use super::artifacts::{Place, Signatures};
 use super::effective::Effective;
 use super::fault::{Fault, Result};
 use super::render::{self, Inputs, Plan};
 use super::source::Content;
 use super::{Delivery, namespace, not_found};
-use crate::api::{self, v1};
+use crate::api::{self, Error, v1};
 use crate::model::delivery::{
     OciRepository, Preparation, PreparationInputs, Recipe, ReleaseKind, ReleaseRef, SourceKind,
 };
+use crate::oci::signature::PublicKey;
 
 /// As a check says it.
 const OK: &str = "OK";
@@ -35,8 +36,9 @@ impl Delivery {
         let place = self.place_of(&at.namespace, artifact)?;
         let stored = self.stored(&preparation).await;
         let rendered = self.rendered_again(&preparation).await;
-        let (signature, signed) = self.signature(&place, &preparation).await;
-        let verified = stored.0 == OK && rendered.0 == OK;
+        let trust = self.trust(&request.public_keys)?;
+        let (signature, signed) = self.signature(&place, &preparation, &trust).await;
+        let verified = stored.0 == OK && rendered.0 == OK && signed.0 != DIFFERS;
         let check = |section: &str, name: &str, (status, detail, remediation): Seen| v1::Check {
             section: section.to_owned(),
             name: name.to_owned(),
@@ -200,24 +202,105 @@ impl Delivery {
             .await
     }
 
-    /// Whether somebody signed it: what refers to it says so.
-    async fn signature(&self, place: &Place, preparation: &Preparation) -> (&'static str, Seen) {
-        let referrers = self.artifacts.referrers(place, &preparation.spec.artifact);
-        match referrers.await {
-            Err(fault) => ("unknown", (UNKNOWN, fault.message, fault.hint)),
-            Ok(types) => {
-                let mut found: Vec<_> = types.into_iter().filter(|t| is_signature(t)).collect();
-                found.sort();
-                found.dedup();
-                match found.is_empty() {
-                    true => ("none", (OK, "none".to_owned(), String::new())),
-                    false => {
-                        let detail = format!("present, not checked: {}", found.join(", "));
-                        ("present", (OK, detail, String::new()))
-                    }
-                }
+    /// Whose signatures count: the Kitchen's keys, and those of a caller who asks
+    /// for one of them.
+    fn trust(&self, asked: &[String]) -> api::Result<Trust> {
+        let own = self.kitchen()?.map(|kitchen| kitchen.spec.signatures);
+        let own = own.unwrap_or_default();
+        let read = |key: &String| {
+            PublicKey::from_pem(key).map_err(|why| {
+                Error::invalid("BadKey", why).hint("give a public key as PEM, such as cosign.pub")
+            })
+        };
+        let keys = asked.iter().chain(&own.public_keys).map(read);
+        Ok(Trust {
+            keys: keys.collect::<api::Result<_>>()?,
+            required: own.required || !asked.is_empty(),
+        })
+    }
+
+    /// Whether somebody signed it, and who.
+    async fn signature(
+        &self,
+        place: &Place,
+        preparation: &Preparation,
+        trust: &Trust,
+    ) -> (&'static str, Seen) {
+        let artifact = &preparation.spec.artifact;
+        let signatures = match self.artifacts.signatures(place, artifact).await {
+            Ok(signatures) => signatures,
+            Err(fault) => return ("unknown", (UNKNOWN, fault.message, fault.hint)),
+        };
+        let types = signatures.types.join(", ");
+        let nobody = || format!("sign {} with one of the keys", artifact.oci_ref);
+        match trust.signer(&signatures) {
+            Some(key) => (
+                "valid",
+                (OK, format!("signed with the key {key}"), String::new()),
+            ),
+            None if types.is_empty() && !trust.required => {
+                ("none", (OK, "none".to_owned(), String::new()))
+            }
+            None if types.is_empty() => ("none", (DIFFERS, "none".to_owned(), nobody())),
+            None if trust.keys.is_empty() => {
+                let hint = "--key FILE checks it, as do keys in the Kitchen's spec.signatures";
+                let detail = format!("present, not checked: {types}");
+                ("present", (OK, detail, hint.to_owned()))
+            }
+            None => {
+                let known: Vec<_> = trust.keys.iter().map(ToString::to_string).collect();
+                let detail = format!("{types}: not made with {}", known.join(" or "));
+                ("invalid", (DIFFERS, detail, nobody()))
             }
         }
+    }
+
+    /// As [`Delivery::whole`], and signed where the Kitchen wants that: what may be
+    /// activated.
+    ///
+    /// # Errors
+    /// `SignatureRequired` as well.
+    pub(super) async fn acceptable(&self, preparation: &Preparation) -> Result<()> {
+        self.whole(preparation).await?;
+        self.signed(preparation).await
+    }
+
+    /// Whether the Kitchen wants no signature, or there is one that counts.
+    ///
+    /// # Errors
+    /// `SignatureRequired`; that the registry does not answer.
+    pub(super) async fn signed(&self, preparation: &Preparation) -> Result<()> {
+        let trust = self.trust(&[])?;
+        if !trust.required {
+            return Ok(());
+        }
+        let artifact = &preparation.spec.artifact;
+        let place = self.place_of(&preparation.meta.namespace, artifact)?;
+        let signatures = self.artifacts.signatures(&place, artifact).await?;
+        if trust.signer(&signatures).is_some() {
+            return Ok(());
+        }
+        let message = format!(
+            "{} has no signature of a key in the Kitchen's spec.signatures",
+            preparation.at()
+        );
+        let hint = format!("sign {} with one of the keys", artifact.oci_ref);
+        Err(Fault::new("SignatureRequired", message).hint(hint))
+    }
+}
+
+/// Whose signatures count.
+struct Trust {
+    keys: Vec<PublicKey>,
+    /// There must be one.
+    required: bool,
+}
+
+impl Trust {
+    /// The first key of which there is a signature.
+    fn signer(&self, signatures: &Signatures) -> Option<&PublicKey> {
+        let mut found = signatures.found.iter();
+        found.find_map(|signature| signature.made_with(&self.keys))
     }
 }
 
@@ -252,13 +335,6 @@ fn source_gone(preparation: &Preparation, fault: Fault) -> Seen {
     (UNKNOWN, detail, hint)
 }
 
-/// Artifact types of signatures: cosign's, its bundles, and Notation's.
-fn is_signature(artifact_type: &str) -> bool {
-    ["signature", "cosign", "sigstore", ".sig."]
-        .iter()
-        .any(|part| artifact_type.contains(part))
-}
-
 fn repository(reference: &str) -> Result<OciRepository> {
     let parts = reference
         .strip_prefix("oci://")
@@ -271,27 +347,4 @@ fn repository(reference: &str) -> Result<OciRepository> {
         host: host.to_owned(),
         repository: repository.to_owned(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signatures_are_told_from_other_referrers() {
-        for signed in [
-            "application/vnd.dev.cosign.artifact.sig.v1+json",
-            "application/vnd.dev.sigstore.bundle.v0.3+json",
-            "application/vnd.cncf.notary.signature",
-        ] {
-            assert!(is_signature(signed), "{signed}");
-        }
-        for other in [
-            crate::delivery::artifact::RECORD_TYPE,
-            "application/spdx+json",
-            "",
-        ] {
-            assert!(!is_signature(other), "{other}");
-        }
-    }
 }

@@ -4,5 +4,6 @@
 pub mod digest;
 pub mod grammar;
 pub mod media;
+pub mod signature;
 
 pub use digest::{Algorithm, Digest, Hasher};

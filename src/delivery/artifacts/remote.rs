@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 
 use super::Place;
+use super::signatures::{MOST, Manifests, is_signature};
 use crate::delivery::artifact::{self, Blob, Described, Packed};
 use crate::delivery::fault::{Fault, Result};
 use crate::model::delivery::Artifact;
+use crate::oci::signature::SIMPLE_TYPE;
 use crate::oci::{Digest, media};
 use crate::registry::client::{Error, Location, Registry, referrers_tag};
 
@@ -152,11 +154,37 @@ impl Remote {
         }
     }
 
-    /// Types of what refers to a manifest.
-    pub(super) async fn referrers(&self, digest: &str) -> Result<Vec<String>> {
+    /// What looks like a signature of a manifest: what refers to it, and what has
+    /// this tag.
+    pub(super) async fn signatures(&self, digest: &str, tag: &str) -> Result<Manifests> {
         let listed = self.registry.referrers(digest).await;
         let listed = listed.map_err(|error| self.unread(error))?;
-        Ok(listed.into_iter().map(|r| r.artifact_type).collect())
+        let mut types = Vec::new();
+        let mut manifests = Vec::new();
+        for entry in listed {
+            if is_signature(&entry.artifact_type) && manifests.len() < MOST {
+                manifests.push(self.manifest(&entry.digest).await?.bytes);
+                types.push(entry.artifact_type);
+            }
+        }
+        match self.registry.manifest(tag).await {
+            Ok(found) => {
+                types.push(SIMPLE_TYPE.to_owned());
+                manifests.push(found.bytes);
+            }
+            Err(Error::NotFound(_)) => {}
+            Err(error) => return Err(self.unread(error)),
+        }
+        Ok((types, manifests))
+    }
+
+    /// A small blob; none where the registry does not have it.
+    pub(super) async fn layer(&self, digest: &str, size: u64) -> Result<Option<Vec<u8>>> {
+        match self.registry.read_blob(digest, size).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(self.unread(error)),
+        }
     }
 
     fn unstored(&self, error: Error) -> Fault {

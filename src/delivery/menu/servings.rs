@@ -123,8 +123,8 @@ impl Members {
                 member.to_preparation
             ));
         }
-        let whole = self.delivery.whole(&preparation).await;
-        whole.map_err(|fault| told(fault.into()))?;
+        let acceptable = self.delivery.acceptable(&preparation).await;
+        acceptable.map_err(|fault| told(fault.into()))?;
         let serving = self.serving(&member.recipe).map_err(told)?;
         let checked = self
             .delivery

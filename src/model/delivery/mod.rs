@@ -32,7 +32,7 @@ pub use serving::{
 };
 pub use settings::{
     Kitchen, KitchenSpec, OverridePolicy, Overrides, Pantry, PantryPhase, PantrySpec, PantryStatus,
-    RecipeTemplate, RecipeTemplateSpec,
+    RecipeTemplate, RecipeTemplateSpec, Signatures,
 };
 pub use target::{ArgoTarget, DeletionPolicy, KukeTarget, Target, TargetType};
 

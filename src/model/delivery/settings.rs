@@ -129,6 +129,17 @@ pub struct KitchenSpec {
     pub registry_url: String,
     /// Directories below which `source.path` may point.
     pub source_roots: Vec<String>,
+    /// Whose signatures count.
+    pub signatures: Signatures,
+}
+
+/// Signatures that Preparations are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Signatures {
+    /// Nothing is activated without one.
+    pub required: bool,
+    /// Keys that count, as PEM.
+    pub public_keys: Vec<String>,
 }
 
 impl Kitchen {

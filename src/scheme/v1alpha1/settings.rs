@@ -12,8 +12,9 @@ use super::{VERSION, envelope, metadata, word_of};
 use crate::api::delivery::v1alpha1 as external;
 use crate::model::delivery::{
     Kitchen, KitchenSpec, OverridePolicy, Overrides, Pantry, PantryPhase, PantrySpec, PantryStatus,
-    RecipeTemplate, RecipeTemplateSpec, ReleaseKind,
+    RecipeTemplate, RecipeTemplateSpec, ReleaseKind, Signatures,
 };
+use crate::oci::signature::PublicKey;
 
 const PHASES: &Words<PantryPhase> = &[
     ("Pending", PantryPhase::Pending),
@@ -255,12 +256,14 @@ pub fn kitchen_to_model(document: external::Kitchen) -> Result<Kitchen, Error> {
         default_target,
         registry_url,
         source_roots,
+        signatures,
     } = spec.unwrap_or_default();
     for (i, root) in source_roots.iter().enumerate() {
         check.absolute(&format!("spec.sourceRoots[{i}]"), root);
     }
     let default_target =
         default_target.map(|target| target_to_model(&mut check, "spec.defaultTarget", target));
+    let signatures = signatures_to_model(&mut check, signatures.unwrap_or_default());
     let kitchen = meta.map(|meta| Kitchen {
         meta,
         spec: KitchenSpec {
@@ -268,9 +271,31 @@ pub fn kitchen_to_model(document: external::Kitchen) -> Result<Kitchen, Error> {
             default_target,
             registry_url,
             source_roots,
+            signatures,
         },
     });
     check.finish(kitchen)
+}
+
+fn signatures_to_model(check: &mut Check, signatures: external::Signatures) -> Signatures {
+    let external::Signatures {
+        required,
+        public_keys,
+    } = signatures;
+    for (i, key) in public_keys.iter().enumerate() {
+        if let Err(why) = PublicKey::from_pem(key) {
+            let field = format!("spec.signatures.publicKeys[{i}]");
+            check.bad(&field, "BadKey", why);
+        }
+    }
+    if required && public_keys.is_empty() {
+        let what = "no signature could ever count; add the public keys of who signs";
+        check.bad("spec.signatures.publicKeys", "MissingField", what);
+    }
+    Signatures {
+        required,
+        public_keys,
+    }
 }
 
 /// Document of a Kitchen.
@@ -281,6 +306,7 @@ pub fn kitchen_to_external(kitchen: &Kitchen) -> external::Kitchen {
         default_target,
         registry_url,
         source_roots,
+        signatures,
     } = spec;
     external::Kitchen {
         api_version: VERSION.to_owned(),
@@ -291,6 +317,10 @@ pub fn kitchen_to_external(kitchen: &Kitchen) -> external::Kitchen {
             default_target: default_target.as_ref().map(target_to_external),
             registry_url: registry_url.clone(),
             source_roots: source_roots.clone(),
+            signatures: (*signatures != Signatures::default()).then(|| external::Signatures {
+                required: signatures.required,
+                public_keys: signatures.public_keys.clone(),
+            }),
         }),
     }
 }

@@ -469,5 +469,13 @@ fn kitchen(page: &mut Page, kitchen: &Kitchen) {
     head(page, "Kitchen", kitchen.metadata.as_ref());
     page.field("Registry", spec.registry_url);
     page.lines("Source roots", spec.source_roots);
+    if let Some(signatures) = spec.signatures {
+        let keys = signatures.public_keys.len();
+        let what = match signatures.required {
+            true => format!("required, of {keys} keys"),
+            false => format!("checked with {keys} keys"),
+        };
+        page.field("Signatures", what);
+    }
     target(page, spec.default_target.as_ref());
 }

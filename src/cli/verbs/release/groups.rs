@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{Common, Patience, finish};
+use crate::api::Error;
 use crate::api::v1::{self, Action};
 use crate::cli::context::Context;
 use crate::cli::failure::Outcome;
@@ -48,6 +49,7 @@ enum PrepVerb {
 
 Examples:
   kuke prep verify web-0123456789ab
+  kuke prep verify web-0123456789ab --key cosign.pub
   kuke prep verify web-0123456789ab -o json | jq .signature"
     )]
     Verify(Verify),
@@ -59,15 +61,24 @@ struct Verify {
     /// Preparation
     #[arg(value_name = "PREP")]
     preparation: String,
+    /// Public key that must have signed it, as PEM (cosign.pub); several may have
+    #[arg(long = "key", value_name = "FILE")]
+    keys: Vec<std::path::PathBuf>,
     #[command(flatten)]
     common: Common,
 }
 
 impl Verify {
     async fn run(self, context: &Context) -> Outcome {
+        let read = |path: &std::path::PathBuf| {
+            std::fs::read_to_string(path)
+                .map_err(|e| Error::failed("ReadKey", format!("reading {}: {e}", path.display())))
+        };
+        let keys = self.keys.iter().map(read).collect::<Result<_, _>>()?;
         let request = v1::VerifyPreparationRequest {
             namespace: self.common.namespace,
             preparation: self.preparation,
+            public_keys: keys,
         };
         let answer = context.kukeon().await?.verify_preparation(request).await?;
         let out = &context.out;
