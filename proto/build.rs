@@ -30,6 +30,7 @@ const PRINTED: &[&str] = &[
     "DiffResponse",
     "ManifestResponse",
     "VerifyPreparationResponse",
+    "SignPreparationResponse",
     "ConnectClusterResponse",
     "ListClustersResponse",
     "ClusterStatus",

@@ -146,6 +146,13 @@ pub trait Kukeon: Send + Sync + 'static {
     ) -> Result<v1::VerifyPreparationResponse> {
         Err(no_releases())
     }
+    /// Keeps a signature beside a Preparation's artifact.
+    async fn sign_preparation(
+        &self,
+        _request: v1::SignPreparationRequest,
+    ) -> Result<v1::SignPreparationResponse> {
+        Err(no_releases())
+    }
     /// Waits until a release object is as wanted.
     async fn wait_for(&self, _request: v1::WaitForRequest) -> Result<v1::ResourceResult> {
         Err(no_releases())

@@ -319,6 +319,15 @@ impl Kukeon for Remote {
         })
         .await
     }
+    async fn sign_preparation(
+        &self,
+        request: v1::SignPreparationRequest,
+    ) -> Result<v1::SignPreparationResponse> {
+        self.unary(request, Some(LONG), async |mut c, r| {
+            c.sign_preparation(r).await
+        })
+        .await
+    }
     async fn wait_for(&self, request: v1::WaitForRequest) -> Result<v1::ResourceResult> {
         self.unary(request, None, async |mut c, r| c.wait_for(r).await)
             .await

@@ -269,6 +269,15 @@ impl kukeon_server::Kukeon for Service {
         unary(inner.verify_preparation(message)).await
     }
 
+    async fn sign_preparation(
+        &self,
+        request: Request<v1::SignPreparationRequest>,
+    ) -> Answer<v1::SignPreparationResponse> {
+        let what = |m: &v1::SignPreparationRequest| format!("{}/{}", m.namespace, m.preparation);
+        let (message, inner) = self.changes("sign", request, what)?;
+        unary(inner.sign_preparation(message)).await
+    }
+
     async fn wait_for(&self, request: Request<v1::WaitForRequest>) -> Answer<v1::ResourceResult> {
         let (message, inner) = self.looks(request)?;
         let stop = self.stop.clone();

@@ -176,6 +176,13 @@ impl Kukeon for Delivery {
         self.verify_preparation_of(&request).await
     }
 
+    async fn sign_preparation(
+        &self,
+        request: v1::SignPreparationRequest,
+    ) -> Result<v1::SignPreparationResponse> {
+        self.sign_preparation_of(&request).await
+    }
+
     async fn wait_for(&self, request: v1::WaitForRequest) -> Result<v1::ResourceResult> {
         self.wait_until(&request).await
     }

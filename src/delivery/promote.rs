@@ -4,6 +4,7 @@
 
 use jiff::Timestamp;
 
+use super::verify::SIGNATURE_REQUIRED;
 use super::{Delivery, actor, not_found, stamp_new};
 use crate::api::{Code, Error, Result};
 use crate::model::Name;
@@ -58,6 +59,10 @@ impl Delivery {
         if moves && let Some(preparation) = self.read::<Preparation>(&prep_at)? {
             self.acceptable(&preparation).await.map_err(|fault| {
                 let name = &wanted.recipe;
+                if fault.reason == SIGNATURE_REQUIRED {
+                    let hint = format!("{}; nothing was changed", fault.hint);
+                    return Error::from(fault).hint(hint);
+                }
                 let hint = match fault.hint.as_str() {
                     "" => String::new(),
                     hint => format!("{hint}; "),

@@ -11,7 +11,10 @@ use crate::api::{self, Error, v1};
 use crate::model::delivery::{
     OciRepository, Preparation, PreparationInputs, Recipe, ReleaseKind, ReleaseRef, SourceKind,
 };
-use crate::oci::signature::PublicKey;
+use crate::oci::signature::{PublicKey, Signature};
+
+/// Reason of what the Kitchen wants signed.
+pub(super) const SIGNATURE_REQUIRED: &str = "SignatureRequired";
 
 /// As a check says it.
 const OK: &str = "OK";
@@ -232,7 +235,7 @@ impl Delivery {
             Err(fault) => return ("unknown", (UNKNOWN, fault.message, fault.hint)),
         };
         let types = signatures.types.join(", ");
-        let nobody = || format!("sign {} with one of the keys", artifact.oci_ref);
+        let nobody = || sign_it(preparation);
         match trust.signer(&signatures) {
             Some(key) => (
                 "valid",
@@ -253,6 +256,51 @@ impl Delivery {
                 ("invalid", (DIFFERS, detail, nobody()))
             }
         }
+    }
+
+    /// Keeps a signature that was made elsewhere beside the artifact.
+    pub(super) async fn sign_preparation_of(
+        &self,
+        request: &v1::SignPreparationRequest,
+    ) -> api::Result<v1::SignPreparationResponse> {
+        let at = ReleaseRef::new(
+            ReleaseKind::Preparation,
+            &namespace(&request.namespace)?,
+            &request.preparation.parse()?,
+        );
+        let preparation: Preparation = self.read(&at)?.ok_or_else(|| not_found(&at))?;
+        let artifact = &preparation.spec.artifact;
+        let bad = |why: &str| {
+            let message = format!("{why} {} of {at}", artifact.digest);
+            Error::invalid("BadSignature", message)
+                .hint("sign what `kuke prep sign --print-payload` prints")
+        };
+        let digest = artifact.digest.parse();
+        let digest = digest.map_err(|_| bad("no signature can be about"))?;
+        let payload = request.payload.clone();
+        let signature = Signature::simple(payload, &request.signature, &digest)
+            .ok_or_else(|| bad("it is no signature of the artifact"))?;
+        let trust = self.trust(&[])?;
+        let key = signature.made_with(&trust.keys);
+        if key.is_none() && !trust.keys.is_empty() {
+            let hint = "sign with one of them, or add the other to its spec.signatures";
+            return Err(bad("none of the Kitchen's keys made this signature of").hint(hint));
+        }
+        let place = self.place_of(&at.namespace, artifact)?;
+        let payload = request.payload.clone();
+        let kept = self
+            .artifacts
+            .sign(&place, artifact, payload, &request.signature);
+        let signature_digest = kept.await?;
+        // It may be what the Recipe waits for.
+        let recipe = &preparation.spec.recipe;
+        self.enqueue(&ReleaseRef::new(ReleaseKind::Recipe, &at.namespace, recipe));
+        Ok(v1::SignPreparationResponse {
+            preparation: at.name.to_string(),
+            digest: artifact.digest.clone(),
+            signature_digest,
+            key: key.map(ToString::to_string).unwrap_or_default(),
+        })
     }
 
     /// As [`Delivery::whole`], and signed where the Kitchen wants that: what may be
@@ -284,9 +332,15 @@ impl Delivery {
             "{} has no signature of a key in the Kitchen's spec.signatures",
             preparation.at()
         );
-        let hint = format!("sign {} with one of the keys", artifact.oci_ref);
-        Err(Fault::new("SignatureRequired", message).hint(hint))
+        Err(Fault::new(SIGNATURE_REQUIRED, message).hint(sign_it(preparation)))
     }
+}
+
+fn sign_it(preparation: &Preparation) -> String {
+    format!(
+        "`kuke prep sign {} --key FILE` signs it with a private key",
+        preparation.meta.name
+    )
 }
 
 /// Whose signatures count.

@@ -5,8 +5,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use rustls::SignatureScheme;
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer};
+use rustls::pki_types::{PrivateKeyDer, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer};
 use serde::Deserialize;
 use serde_json::Value;
 use webpki::RawPublicKeyEntity;
@@ -23,6 +25,7 @@ pub const SIMPLE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
 /// Type of a Sigstore bundle, as artifact and as layer.
 pub const BUNDLE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
+const SIMPLE_SIGNED: &str = "cosign container image signature";
 const STATEMENT: &str = "application/vnd.in-toto+json";
 /// Other predicates say something about an artifact, and do not vouch for it.
 const SIGNED: &str = "https://sigstore.dev/cosign/sign/v1";
@@ -33,7 +36,42 @@ const ALGORITHMS: [&dyn SignatureVerificationAlgorithm; 4] = [
     ED25519,
     RSA_PKCS1_2048_8192_SHA256,
 ];
+/// The same for signing.
+const SCHEMES: [SignatureScheme; 4] = [
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+    SignatureScheme::ED25519,
+    SignatureScheme::RSA_PKCS1_SHA256,
+];
 const SHOWN: usize = 12;
+
+/// What is signed of an artifact, in the simple form.
+pub fn payload(reference: &str, artifact: &Digest) -> Vec<u8> {
+    let said = serde_json::json!({
+        "critical": {
+            "identity": {"docker-reference": reference},
+            "image": {"docker-manifest-digest": artifact.to_string()},
+            "type": SIMPLE_SIGNED,
+        },
+        "optional": null,
+    });
+    said.to_string().into_bytes()
+}
+
+/// Signs with a private key in PEM (PKCS #8, SEC 1 or PKCS #1, not encrypted):
+/// ECDSA with P-256 or P-384, Ed25519, or RSA. Gives the signature in Base64.
+///
+/// # Errors
+/// What is wrong with the key, in words.
+pub fn sign(private_key: &[u8], message: &[u8]) -> Result<String, String> {
+    let key = PrivateKeyDer::from_pem_slice(private_key)
+        .map_err(|e| format!("no private key in PEM that is not encrypted: {e}"))?;
+    let key = any_supported_type(&key).map_err(|e| e.to_string())?;
+    let signer = key.choose_scheme(&SCHEMES);
+    let signer = signer.ok_or("it is no ECDSA (P-256, P-384), Ed25519 or RSA key")?;
+    let signature = signer.sign(message).map_err(|e| e.to_string())?;
+    Ok(BASE64.encode(signature))
+}
 
 /// A public key whose signatures count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +133,7 @@ impl Signature {
         let said: Value = serde_json::from_slice(&payload).ok()?;
         let critical = &said["critical"];
         let about = critical["image"]["docker-manifest-digest"].as_str()?;
-        if about != artifact.to_string() || critical["type"] != "cosign container image signature" {
+        if about != artifact.to_string() || critical["type"] != SIMPLE_SIGNED {
             return None;
         }
         Some(Self {
@@ -266,6 +304,12 @@ GxYLzTCnfBOD1iXfeIx0zTfgeCDIqrK0HexX3YONfTF90rYaRqmA/qdIZQ==
     }
 
     #[test]
+    fn what_is_to_be_signed_is_what_cosign_signs() {
+        let made = payload("127.0.0.1:5050/x/hello", &artifact());
+        assert_eq!(String::from_utf8(made).unwrap(), SIMPLE);
+    }
+
+    #[test]
     fn keys_of_every_kind() {
         let pem = |der: &[u8]| {
             format!(
@@ -278,10 +322,11 @@ GxYLzTCnfBOD1iXfeIx0zTfgeCDIqrK0HexX3YONfTF90rYaRqmA/qdIZQ==
             &rcgen::PKCS_ECDSA_P384_SHA384,
             &rcgen::PKCS_ED25519,
         ] {
-            use rcgen::{PublicKeyData, SigningKey};
+            use rcgen::PublicKeyData;
             let pair = rcgen::KeyPair::generate_for(algorithm).unwrap();
             let key = PublicKey::from_pem(&pem(&pair.subject_public_key_info())).unwrap();
-            let signature = pair.sign(b"message").unwrap();
+            let signature = sign(pair.serialize_pem().as_bytes(), b"message").unwrap();
+            let signature = BASE64.decode(signature).unwrap();
             assert!(key.verifies(b"message", &signature), "{algorithm:?}");
             assert!(!key.verifies(b"massage", &signature), "{algorithm:?}");
             assert_eq!(key.to_string().len(), SHOWN);
@@ -292,6 +337,9 @@ GxYLzTCnfBOD1iXfeIx0zTfgeCDIqrK0HexX3YONfTF90rYaRqmA/qdIZQ==
             "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
         ] {
             assert!(PublicKey::from_pem(bad).is_err(), "{bad}");
+            assert!(sign(bad.as_bytes(), b"").is_err(), "{bad}");
+            // A public key signs nothing.
+            assert!(sign(KEY.as_bytes(), b"").is_err());
         }
     }
 }

@@ -41,6 +41,7 @@ mod render;
 mod reproducible;
 mod runner;
 mod secrets;
+mod signatures;
 mod targets;
 mod upkeep;
 mod verbs;
@@ -73,6 +74,7 @@ fn main() -> std::process::ExitCode {
         delivery::CASES,
         failures::CASES,
         releases::CASES,
+        signatures::CASES,
         deaths::CASES,
         targets::CASES,
         destinations::CASES,

@@ -180,7 +180,7 @@ fn what_is_resumed_is_ready(mode: Mode) -> Verdict {
 }
 
 /// The documents of these Preparations, with an approval on each.
-fn approved(host: &Host, preparations: &[&String]) -> String {
+pub fn approved(host: &Host, preparations: &[&String]) -> String {
     let documents = preparations.iter().map(|name| {
         let document = host.kuke(&["get", "prep", name, "-o", "yaml"]).ok().out;
         let with = "  labels:\n    delivery.kokumi.dev/approve-deploy: \"true\"\n";

@@ -3,6 +3,7 @@
 
 mod groups;
 mod look;
+mod sign;
 
 pub use groups::{Menu, Named, Prep};
 pub use look::{Diff, History, Manifest, Wait};

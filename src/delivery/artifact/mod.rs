@@ -12,6 +12,7 @@ use crate::delivery::source::{Tree, archive};
 use crate::model::Value;
 use crate::model::delivery::TargetType;
 use crate::oci::Digest;
+use crate::oci::signature::{SIMPLE_ANNOTATION, SIMPLE_LAYER, SIMPLE_TYPE};
 
 /// `mediaType` of the manifests.
 pub const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -225,6 +226,29 @@ pub fn record(record: &Record, subject: &Blob) -> Packed {
         ),
         ("subject", object(descriptor(MANIFEST_TYPE, subject))),
         ("annotations", object(annotations)),
+    ]);
+    Packed {
+        manifest: Blob::of(json(&manifest)),
+        config,
+        layer,
+    }
+}
+
+/// A simple signature of a Preparation's artifact (`subject`), as cosign keeps it.
+pub fn signed(payload: Vec<u8>, signature: &str, subject: &Blob) -> Packed {
+    let layer = Blob::of(payload);
+    let config = Blob::of(b"{}".to_vec());
+    let annotations = object([(SIMPLE_ANNOTATION, signature.into())]);
+    let layers = descriptor(SIMPLE_LAYER, &layer)
+        .into_iter()
+        .chain([("annotations", annotations)]);
+    let manifest = object([
+        ("schemaVersion", 2.into()),
+        ("mediaType", MANIFEST_TYPE.into()),
+        ("artifactType", SIMPLE_TYPE.into()),
+        ("config", object(descriptor(SIMPLE_TYPE, &config))),
+        ("layers", vec![object(layers)].into()),
+        ("subject", object(descriptor(MANIFEST_TYPE, subject))),
     ]);
     Packed {
         manifest: Blob::of(json(&manifest)),

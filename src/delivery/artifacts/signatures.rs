@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::{Artifacts, Place, Remote, place};
+use super::{Artifacts, Place, Remote, place, put};
+use crate::delivery::artifact;
 use crate::delivery::fault::{Fault, Result};
 use crate::model::delivery::Artifact;
 use crate::oci::Digest;
@@ -57,6 +58,32 @@ impl Artifacts {
         types.sort();
         types.dedup();
         Ok(Signatures { types, found })
+    }
+
+    /// Keeps a simple signature beside an artifact; gives the digest of the
+    /// manifest that carries it.
+    ///
+    /// # Errors
+    /// `StoreFailed`, or that the artifact cannot be read.
+    pub(in crate::delivery) async fn sign(
+        &self,
+        at: &Place,
+        artifact: &Artifact,
+        payload: Vec<u8>,
+        signature: &str,
+    ) -> Result<String> {
+        let subject = self.subject(at, artifact).await?;
+        let packed = artifact::signed(payload, signature, &subject);
+        let digest = packed.digest().to_owned();
+        if at.at.is_local() {
+            let (repository, _) = place(artifact)?;
+            self.blocking(move |storage| put(storage, &repository, &packed, None))
+                .await?;
+        } else {
+            let remote = Remote::new(at);
+            remote.put_referrer(&packed, &artifact.digest).await?;
+        }
+        Ok(digest)
     }
 
     async fn manifests_here(&self, artifact: &Artifact, tag: &str) -> Result<Manifests> {

@@ -2,12 +2,11 @@
 
 use clap::{Args, Subcommand};
 
+use super::sign::{Sign, Verify};
 use super::{Common, Patience, finish};
-use crate::api::Error;
 use crate::api::v1::{self, Action};
 use crate::cli::context::Context;
 use crate::cli::failure::Outcome;
-use crate::cli::output::Format;
 
 /// Roll several recipes out as one
 #[derive(Debug, Args)]
@@ -53,54 +52,18 @@ Examples:
   kuke prep verify web-0123456789ab -o json | jq .signature"
     )]
     Verify(Verify),
-}
+    /// Sign a preparation with a private key, which stays here
+    #[command(
+        after_help = "The key is PEM and not encrypted (PKCS #8, as `openssl genpkey` makes it). A key that
+only cosign or a token can use signs what --print-payload prints.
 
-/// Which preparation.
-#[derive(Debug, Args)]
-struct Verify {
-    /// Preparation
-    #[arg(value_name = "PREP")]
-    preparation: String,
-    /// Public key that must have signed it, as PEM (cosign.pub); several may have
-    #[arg(long = "key", value_name = "FILE")]
-    keys: Vec<std::path::PathBuf>,
-    #[command(flatten)]
-    common: Common,
-}
-
-impl Verify {
-    async fn run(self, context: &Context) -> Outcome {
-        let read = |path: &std::path::PathBuf| {
-            std::fs::read_to_string(path)
-                .map_err(|e| Error::failed("ReadKey", format!("reading {}: {e}", path.display())))
-        };
-        let keys = self.keys.iter().map(read).collect::<Result<_, _>>()?;
-        let request = v1::VerifyPreparationRequest {
-            namespace: self.common.namespace,
-            preparation: self.preparation,
-            public_keys: keys,
-        };
-        let answer = context.kukeon().await?.verify_preparation(request).await?;
-        let out = &context.out;
-        match self.common.output {
-            format @ (Format::Json | Format::Yaml) => out.structured(format, &answer)?,
-            Format::Name => out.line(format_args!("preparation/{}", answer.preparation))?,
-            Format::Table | Format::Wide => {
-                for check in &answer.checks {
-                    let word = match check.status.as_str() {
-                        "OK" => "ok",
-                        "FAIL" => "differs",
-                        _ => "unknown",
-                    };
-                    out.line(format_args!("{}: {word}: {}", check.section, check.detail))?;
-                    if !check.remediation.is_empty() {
-                        out.line(format_args!("  {}", check.remediation))?;
-                    }
-                }
-            }
-        }
-        Ok(u8::from(!answer.verified))
-    }
+Examples:
+  kuke prep sign web-0123456789ab --key release.pem
+  kuke prep sign web-0123456789ab --print-payload > payload
+  cosign sign-blob --key cosign.key --tlog-upload=false --output-signature signature payload
+  kuke prep sign web-0123456789ab --signature signature"
+    )]
+    Sign(Sign),
 }
 
 /// Which object.
@@ -165,7 +128,7 @@ impl Menu {
 impl Prep {
     /// Whether it changes something.
     pub fn changes(&self) -> bool {
-        matches!(self.verb, PrepVerb::Delete(_))
+        matches!(self.verb, PrepVerb::Delete(_) | PrepVerb::Sign(_))
     }
 
     /// Asks and prints.
@@ -173,6 +136,7 @@ impl Prep {
         let named = match self.verb {
             PrepVerb::Delete(named) => named,
             PrepVerb::Verify(verify) => return verify.run(context).await,
+            PrepVerb::Sign(sign) => return sign.run(context).await,
         };
         let request = v1::DeleteRequest {
             kind: "Preparation".to_owned(),
