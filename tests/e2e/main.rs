@@ -32,6 +32,7 @@ mod images;
 mod interrupt;
 mod lifecycle;
 mod manifest;
+mod menu_options;
 mod menus;
 mod output;
 mod pulls;
@@ -70,6 +71,7 @@ fn main() -> std::process::ExitCode {
         damaged::CASES,
         convert::CASES,
         menus::CASES,
+        menu_options::CASES,
         cluster::CASES,
         delivery::CASES,
         failures::CASES,

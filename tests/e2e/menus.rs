@@ -22,7 +22,7 @@ pub const CASES: &[&[Case]] = &[
 
 /// Documents of two Recipes `front` and `back` with a Menu of both. Each has
 /// one cell, whose variable says its version.
-fn setting(host: &Host) {
+pub fn setting(host: &Host) {
     let root = host.dir.join("sources");
     for name in ["front", "back"] {
         std::fs::create_dir_all(root.join(name)).unwrap();
@@ -59,16 +59,16 @@ pub fn write(host: &Host, name: &str, version: &str, works: bool) {
     std::fs::write(file, text).unwrap();
 }
 
-fn latest(host: &Host, recipe: &str) -> String {
+pub fn latest(host: &Host, recipe: &str) -> String {
     text(&host.get("recipe", recipe)["status"]["latestPreparationName"])
 }
 
-fn text(value: &Value) -> String {
+pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
 /// Renders what was written.
-fn refresh(host: &Host) {
+pub fn refresh(host: &Host) {
     for name in ["front", "back"] {
         let before = latest(host, name);
         host.kuke(&["recipe", "refresh", name]).ok();
@@ -98,7 +98,7 @@ fn blob(host: &Host, digest: &str) -> std::path::PathBuf {
     host.run_path.join(file)
 }
 
-fn versions(host: &Host) -> [String; 2] {
+pub fn versions(host: &Host) -> [String; 2] {
     [version(host, "front"), version(host, "back")]
 }
 
