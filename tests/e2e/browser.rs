@@ -8,6 +8,7 @@ use crate::delivery::{active, latest, source, text};
 use crate::host::{Host, LIMIT};
 use crate::manifest::sleeper;
 use crate::runner::{Case, Skip, Verdict};
+use crate::signatures::{key_pair, kitchen};
 use crate::web::{ORIGIN, Program, recipe, serving};
 
 pub const CASES: &[&[Case]] = &[cases![somebody_logs_in_and_promotes]];
@@ -191,6 +192,17 @@ fn somebody_logs_in_and_promotes() -> Verdict {
     assert!(!text(&browser.look("title")).contains("owned"));
     let history = host.kuke(&["history", "web"]).ok();
     history.says(&["web:admin"]);
+    // A page of a Preparation says who signed it.
+    let signature = "//dt[text()='Signature']/following-sibling::dd[1]";
+    browser.open(&format!("/preparations/default/{red}"));
+    browser.find(&format!("{signature}[text()='none']"));
+    let (private, public) = key_pair(&host, "release", "EC");
+    host.apply(&kitchen(&dir, false, &[&public])).ok();
+    host.kuke(&["prep", "sign", &red, "--key", &private]).ok();
+    browser.open(&format!("/preparations/default/{red}"));
+    browser.find(&format!(
+        "{signature}[starts-with(text(),'signed with the key')]"
+    ));
     browser.click("//button[@data-logout]");
     browser.find("//form[@id='login']");
     browser.open("/settings");

@@ -21,7 +21,7 @@ pub const CASES: &[&[Case]] = &[
 ];
 
 /// A new key pair: the files with its private and its public half.
-fn key_pair(host: &Host, name: &str, algorithm: &str) -> (String, String) {
+pub fn key_pair(host: &Host, name: &str, algorithm: &str) -> (String, String) {
     let private = host.file(&format!("{name}.pem"), "");
     let public = host.file(&format!("{name}.pub"), "");
     let curve = ["-pkeyopt", "ec_paramgen_curve:P-256"];
@@ -45,7 +45,8 @@ fn indented(path: &str) -> String {
         .collect()
 }
 
-fn kitchen(dir: &str, required: bool, keys: &[&String]) -> String {
+/// The Kitchen, with keys and whether there must be a signature of one.
+pub fn kitchen(dir: &str, required: bool, keys: &[&String]) -> String {
     let root = Path::new(dir).parent().unwrap().display();
     let keys: String = keys
         .iter()

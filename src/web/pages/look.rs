@@ -1,5 +1,7 @@
 //! Pages that are looked at: login, dashboard, preparations, servings.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -231,7 +233,32 @@ struct Preparation {
     source: String,
     source_link: Option<String>,
     renderer: String,
+    signature: String,
     documents: Vec<Part>,
+}
+
+/// How long a page waits for the registry that has the signatures.
+const SIGNATURES: Duration = Duration::from_secs(3);
+
+/// Who signed a Preparation, in words.
+async fn signature(app: &App, namespace: &str, preparation: &str) -> String {
+    let request = v1::VerifyPreparationRequest {
+        namespace: namespace.to_owned(),
+        preparation: preparation.to_owned(),
+        signature_only: true,
+        ..Default::default()
+    };
+    let kukeon = app.kukeon();
+    match tokio::time::timeout(SIGNATURES, kukeon.verify_preparation(request)).await {
+        Ok(Ok(answer)) => answer
+            .checks
+            .into_iter()
+            .map(|check| check.detail)
+            .collect::<Vec<_>>()
+            .join("; "),
+        Ok(Err(error)) => format!("unknown: {error}"),
+        Err(_) => "unknown: the registry does not answer".to_owned(),
+    }
 }
 
 pub async fn preparation(
@@ -250,7 +277,7 @@ pub async fn preparation(
     let serving = serving.and_then(|s| object::servings(vec![s]).pop());
     let recipe = recipe.map(|r| Recipe::of(&r, serving.as_ref(), frame.deploys));
     let request = v1::ManifestRequest {
-        namespace: ns,
+        namespace: ns.clone(),
         preparation: name.clone(),
     };
     let text = app
@@ -259,6 +286,7 @@ pub async fn preparation(
         .await
         .map_err(|e| fail(e.into()))?
         .text;
+    let signature = signature(&app, &ns, &name).await;
     let from = spec.source.unwrap_or_default();
     let renderer = spec.renderer.unwrap_or_default();
     page(&Preparation {
@@ -270,6 +298,7 @@ pub async fn preparation(
         source: format!("{}:{} {}", from.oci, from.version, from.base_digest),
         source_link: spec.git_source.as_ref().and_then(view::code),
         renderer: format!("{} {}", renderer.name, renderer.version),
+        signature,
         documents: parts(&text),
         frame,
     })

@@ -36,6 +36,7 @@ impl Verify {
             namespace: self.common.namespace,
             preparation: self.preparation,
             public_keys: keys,
+            signature_only: false,
         };
         let answer = context.kukeon().await?.verify_preparation(request).await?;
         let out = &context.out;
