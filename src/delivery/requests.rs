@@ -14,7 +14,9 @@ use crate::model::delivery::{
     ReleaseKind, ReleaseRef, Serving, ServingPhase, keys,
 };
 use crate::model::{Name, Value};
-use crate::scheme::v1alpha1::{activation_to_external, condition_type, revision_to_external};
+use crate::scheme::v1alpha1::{
+    MAX_MESSAGE, activation_to_external, condition_type, revision_to_external,
+};
 
 /// How often an object is looked at that is waited for: what is ready is to be told at once.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
@@ -26,6 +28,7 @@ impl Delivery {
         request: &v1::PromoteRequest,
         emit: &Emitter,
     ) -> Result<()> {
+        check_message(&request.message)?;
         let recipe = self.recipe(&request.namespace, &request.recipe)?;
         let preparation = match (request.to.as_str(), request.rollback) {
             ("", true) => self.before(&recipe)?,
@@ -117,6 +120,7 @@ impl Delivery {
 
     /// Asks a controller to do something.
     pub(super) async fn act_request(&self, request: &v1::ActRequest, emit: &Emitter) -> Result<()> {
+        check_message(&request.message)?;
         let kind: ReleaseKind = request.kind.parse().map_err(|()| {
             Error::invalid("UnknownKind", format!("unknown kind {:?}", request.kind))
         })?;
@@ -476,6 +480,18 @@ pub(super) fn documents(text: &str) -> Result<Value> {
         (name, d.value)
     });
     Ok(named.collect())
+/// A message for the history, which Recipe and Preparation have room for.
+fn check_message(message: &str) -> Result<()> {
+    match message.chars().count() {
+        0..=MAX_MESSAGE => Ok(()),
+        length => {
+            let message =
+                format!("the message has {length} characters, at most {MAX_MESSAGE} are allowed");
+            Err(Error::invalid("MessageTooLong", message).hint("say it shorter"))
+        }
+    }
+}
+
 }
 
 /// Observed generation and conditions of any object.
@@ -503,4 +519,20 @@ fn failure_of(serving: &Serving) -> Option<Error> {
     let (reason, message) = ready_of(serving);
     let at = serving.at();
     failed.then(|| Error::new(Code::Failed, reason, format!("{at}: {message}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_an_end() {
+        assert_eq!(check_message(&"é".repeat(MAX_MESSAGE)), Ok(()));
+        let error = check_message(&"x".repeat(MAX_MESSAGE + 1)).unwrap_err();
+        assert_eq!(
+            (error.code, &*error.reason),
+            (Code::Invalid, "MessageTooLong")
+        );
+        assert!(error.message.contains("513"), "{error}");
+    }
 }
