@@ -226,6 +226,19 @@ async fn the_hash_covers_inputs_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn the_hash_covers_the_conversion() {
+    let mut case = Case::argocd(&[("manifest.yaml", CELL)]);
+    let without = case.hash();
+    case.render.kubernetes = true;
+    assert_ne!(case.hash(), without);
+    // Changes with the contract of the conversion, as output that it gave may.
+    assert_eq!(
+        case.hash(),
+        "sha256:b4ed01de3321281d1200df1f532263334d2f740cbd2a9f0acb0746894af99275"
+    );
+}
+
+#[tokio::test]
 async fn documents_that_are_refused() {
     let cases = [
         (
