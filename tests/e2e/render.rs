@@ -15,6 +15,7 @@ pub const CASES: &[&[Case]] = &[crate::cases![
     render_charts,
     render_charts_that_differ,
     render_charts_that_ask_for_a_known_time,
+    render_for_a_cluster,
     render_kustomize,
     render_reads_the_same_elsewhere,
     render_failures_have_reasons,
@@ -269,6 +270,51 @@ data:
     ] {
         assert!(done.out.contains(part), "{part}: {}", done.out);
     }
+    Ok(())
+}
+
+/// The same Recipe is for this machine or a cluster, as its target says.
+fn render_for_a_cluster() -> Verdict {
+    let cell = "\
+apiVersion: v1beta1
+kind: Space
+metadata: {name: default}
+---
+apiVersion: v1beta1
+kind: Cell
+metadata: {name: web}
+spec:
+  containers:
+    - {id: a, image: nginx, restartPolicy: always, ports: ['80']}
+";
+    let files = Files::new(&[("src/manifest.yaml", cell)]);
+    let rest = "  render: {kubernetes: true}\n  patches:\n  - {target: {kind: Cell, name: web}, set: {'.spec.containers[id=a].image': caddy}}\n";
+    let recipe = files.recipe("src", rest);
+    let done = render(&recipe, &[]).ok();
+    for part in [
+        "kind: NetworkPolicy",
+        "kind: Service",
+        "kind: Deployment",
+        "image: caddy",
+    ] {
+        assert!(done.out.contains(part), "{part}: {}", done.out);
+    }
+    assert!(!done.out.contains("kind: Cell"), "{}", done.out);
+    let text = fs::read_to_string(&recipe).unwrap();
+    fs::write(&recipe, text.replace("type: argocd", "type: kuke")).unwrap();
+    let done = render(&recipe, &[]).ok();
+    assert!(
+        done.out.contains("kind: Cell") && done.out.contains("image: caddy"),
+        "{}",
+        done.out
+    );
+    assert!(!done.out.contains("Deployment"), "{}", done.out);
+    // What a cluster has not is told, with what to do.
+    let cell = cell.replace("image: nginx", "image: nginx, hostCgroup: true");
+    let files = Files::new(&[("src/manifest.yaml", &cell)]);
+    render(&files.recipe("src", rest), &[])
+        .code(2)
+        .says(&["hostCgroup"]);
     Ok(())
 }
 
