@@ -264,6 +264,7 @@ impl Delivery {
             let Some(newest) = approved.first() else {
                 return Ok((Vec::new(), Taken::Nothing));
             };
+            let actor = approver(&newest.meta);
             let (mut changes, _) = self.pointer(&Promotion {
                 namespace: recipe.meta.namespace.clone(),
                 recipe: recipe.meta.name.clone(),
@@ -271,20 +272,20 @@ impl Delivery {
                 expected: None,
                 message: "approved by label".to_owned(),
                 cause: ActivationCause::Label,
-                actor: actor::current(),
+                actor,
                 dry_run: false,
             })?;
             let now = Timestamp::now().to_string();
             for (i, mut preparation) in approved.into_iter().enumerate() {
                 let meta: &mut ReleaseMeta = &mut preparation.meta;
+                let actor = approver(meta);
                 meta.labels.remove(keys::APPROVE_DEPLOY);
                 let at = match i {
                     0 => now.clone(),
                     _ => format!("{now} (superseded)"),
                 };
                 meta.annotations.insert(keys::APPROVED_AT.to_owned(), at);
-                meta.annotations
-                    .insert(keys::APPROVED_BY.to_owned(), actor::current());
+                meta.annotations.insert(keys::APPROVED_BY.to_owned(), actor);
                 if i > 0 {
                     tracing::info!(object = %preparation.at(), reason = "Superseded", "an approval was used up");
                 }
@@ -316,6 +317,12 @@ pub(super) fn revision_named<'a>(recipe: &'a Recipe, text: &str) -> Option<&'a N
     let mut revisions = recipe.status.revisions.iter();
     let found = revisions.find(|revision| revision.number == number);
     found.map(|revision| &revision.preparation)
+}
+
+/// Who set the label of an approval that waits.
+fn approver(meta: &ReleaseMeta) -> String {
+    let known = meta.annotations.get(keys::APPROVED_BY);
+    known.cloned().unwrap_or_else(actor::current)
 }
 
 /// A Serving that nobody may move now.
