@@ -143,6 +143,10 @@ impl Delivery {
             (Action::Sync, ReleaseKind::Recipe | ReleaseKind::Serving) if request.dry_run => {
                 Ok(self.rehearse_sync(&serving, emit).await?)
             }
+            (
+                action @ (Action::Suspend | Action::Unsuspend),
+                ReleaseKind::Recipe | ReleaseKind::Menu,
+            ) if request.dry_run => self.suspend(&at, action == Action::Suspend, true, emit),
             (action, ReleaseKind::Recipe | ReleaseKind::Serving) if request.dry_run => {
                 let what = action.as_str_name();
                 let message = format!("{what} of a {kind} cannot be tried without doing it");
@@ -153,10 +157,10 @@ impl Delivery {
                 self.tell_recipe(&at, "refreshed", emit).await
             }
             (Action::Suspend, ReleaseKind::Recipe | ReleaseKind::Menu) => {
-                self.suspend(&at, true, emit)
+                self.suspend(&at, true, false, emit)
             }
             (Action::Unsuspend, ReleaseKind::Recipe | ReleaseKind::Menu) => {
-                self.suspend(&at, false, emit)?;
+                self.suspend(&at, false, false, emit)?;
                 match kind {
                     ReleaseKind::Recipe => self.tell_recipe(&at, "", emit).await,
                     _ => {
@@ -229,7 +233,8 @@ impl Delivery {
         })
     }
 
-    fn suspend(&self, at: &ReleaseRef, on: bool, emit: &Emitter) -> Result<()> {
+    /// Suspends or resumes; in a dry run only says whether that would change anything.
+    fn suspend(&self, at: &ReleaseRef, on: bool, dry: bool, emit: &Emitter) -> Result<()> {
         let changed = self.transact(|| {
             let mut found = self.get(at)?;
             let flag = match &mut found {
@@ -241,7 +246,11 @@ impl Delivery {
             if changed {
                 found.meta_mut().generation += 1;
             }
-            Ok((vec![crate::store::ReleaseChange::Put(found)], changed))
+            let mut changes = vec![crate::store::ReleaseChange::Put(found)];
+            if dry {
+                changes.clear();
+            }
+            Ok((changes, changed))
         })?;
         let action = match (changed, on) {
             (false, _) => "unchanged",
@@ -471,15 +480,6 @@ impl Delivery {
     }
 }
 
-/// The documents of a manifest by what they are, to compare them.
-pub(super) fn documents(text: &str) -> Result<Value> {
-    let read = canonical::read("manifest.yaml", text.as_bytes(), Octal::Read)
-        .map_err(|failure| Error::failed("ManifestInvalid", failure.message))?;
-    let named = read.into_iter().map(|d| {
-        let name = format!("{}/{}", d.field("kind"), d.metadata("name"));
-        (name, d.value)
-    });
-    Ok(named.collect())
 /// A message for the history, which Recipe and Preparation have room for.
 fn check_message(message: &str) -> Result<()> {
     match message.chars().count() {
@@ -492,6 +492,15 @@ fn check_message(message: &str) -> Result<()> {
     }
 }
 
+/// The documents of a manifest by what they are, to compare them.
+pub(super) fn documents(text: &str) -> Result<Value> {
+    let read = canonical::read("manifest.yaml", text.as_bytes(), Octal::Read)
+        .map_err(|failure| Error::failed("ManifestInvalid", failure.message))?;
+    let named = read.into_iter().map(|d| {
+        let name = format!("{}/{}", d.field("kind"), d.metadata("name"));
+        (name, d.value)
+    });
+    Ok(named.collect())
 }
 
 /// Observed generation and conditions of any object.

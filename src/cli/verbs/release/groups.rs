@@ -41,7 +41,7 @@ pub struct Prep {
 #[derive(Debug, Subcommand)]
 enum PrepVerb {
     /// Delete a preparation that nothing needs
-    Delete(Named),
+    Delete(Deletion),
     /// Render a preparation again, and compare it with what is stored
     #[command(
         after_help = "Exit code 0: everything was looked at and is as recorded; else 1.
@@ -51,6 +51,16 @@ Examples:
   kuke prep verify web-0123456789ab -o json | jq .signature"
     )]
     Verify(Verify),
+}
+
+/// Which preparation goes, or would go.
+#[derive(Debug, Args)]
+struct Deletion {
+    /// Only check whether it could be done
+    #[arg(long, conflicts_with = "wait")]
+    dry_run: bool,
+    #[command(flatten)]
+    named: Named,
 }
 
 /// Which preparation.
@@ -159,8 +169,8 @@ impl Prep {
 
     /// Asks and prints.
     pub async fn run(self, context: &Context) -> Outcome {
-        let named = match self.verb {
-            PrepVerb::Delete(named) => named,
+        let Deletion { dry_run, named } = match self.verb {
+            PrepVerb::Delete(deletion) => deletion,
             PrepVerb::Verify(verify) => return verify.run(context).await,
         };
         let request = v1::DeleteRequest {
@@ -170,6 +180,7 @@ impl Prep {
                 realm: named.common.namespace.clone(),
                 ..Default::default()
             }),
+            dry_run,
             ..Default::default()
         };
         let events = context.kukeon().await?.delete(request).await?;
