@@ -241,6 +241,7 @@ impl From<store::Error> for Error {
                 "ImmutablePreparation",
                 "a change of its Recipe makes a new Preparation",
             ),
+            E::Unreadable { .. } => (Code::Failed, "NotStorable", "nothing was changed"),
             _ => (Code::Failed, "StoreFailed", ""),
         };
         Error::new(code, reason, message).hint(hint)

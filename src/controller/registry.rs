@@ -1,10 +1,12 @@
 //! The registry's content, and the logins that the daemon has for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
 
 use super::Controller;
 use super::execute::blocking;
@@ -16,6 +18,8 @@ use crate::registry::{self, Config, Limits, Policy, Repository, Scheme, Storage,
 
 /// Bytes of an archive that may wait between socket and disk.
 const PIPE: usize = 1 << 20;
+/// How often content is collected, which nothing needs for a day or a week then.
+const COLLECTION: Duration = Duration::from_secs(3600);
 /// Bytes of an archive in one message.
 const PIECE: usize = 256 << 10;
 
@@ -173,6 +177,39 @@ impl Controller {
                 .map(|(digest, _)| digest.to_string())
                 .collect(),
         })
+    }
+
+    /// Collects, now and then, until `stop`: the first time after `first`, so that a
+    /// start is not held up.
+    pub(super) async fn keep_registry(self: Arc<Self>, first: Duration, stop: CancellationToken) {
+        let rounds = async {
+            let mut pause = first.min(COLLECTION);
+            loop {
+                tokio::time::sleep(pause).await;
+                pause = COLLECTION;
+                if let Err(error) = self.collect_unused().await {
+                    tracing::warn!(%error, "the registry's content is not collected");
+                }
+            }
+        };
+        tokio::select! {
+            () = rounds => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// Collects where there is content at all; a registry is not made for it.
+    async fn collect_unused(&self) -> Result<()> {
+        if !self.settings.registry_dir().exists() {
+            return Ok(());
+        }
+        let done = self.collect_content(v1::CollectRegistryRequest::default());
+        let done = done.await?;
+        if done.uploads > 0 || !done.blobs.is_empty() {
+            let (uploads, blobs, bytes) = (done.uploads, done.blobs.len(), done.bytes);
+            tracing::info!(uploads, blobs, bytes, "collected what nothing needs");
+        }
+        Ok(())
     }
 
     pub(super) fn export(

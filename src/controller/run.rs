@@ -42,6 +42,7 @@ impl Controller {
         self.enqueue_everything();
         let period = resync.unwrap_or(Duration::MAX);
         tracker.spawn(Arc::clone(&self).keep_networks(period, stop.clone()));
+        tracker.spawn(Arc::clone(&self).keep_registry(period, stop.clone()));
         loop {
             tokio::select! {
                 () = tokio::time::sleep(period) => self.enqueue_everything(),

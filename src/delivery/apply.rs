@@ -5,12 +5,12 @@ use futures::StreamExt;
 
 use super::external::{failure_for, object, result_for, wanted};
 use super::stream::Emitter;
-use super::{Delivery, changes, foreign, stamp_new};
+use super::{Delivery, actor, changes, foreign, stamp_new};
 use crate::api::v1::{self, event};
 use crate::api::{Code, Error, Result, v1beta1, yaml};
 use crate::apply::{self, Wanted};
 use crate::client::EventStream;
-use crate::model::delivery::{AnyRelease, Preparation, ReleaseKind, ReleaseRef, keys};
+use crate::model::delivery::{AnyRelease, Preparation, ReleaseKind, ReleaseMeta, ReleaseRef, keys};
 use crate::model::{AnyObject, Labels};
 use crate::scheme::{self, Secrets};
 use crate::store::ReleaseChange;
@@ -298,6 +298,7 @@ fn over(
                     ),
                 ));
             }
+            keep_approver(old.meta(), &mut now.meta);
         }
         (AnyRelease::Serving(now), AnyRelease::Serving(new)) if now.spec != new.spec => {
             return Err(made_by_controllers(at));
@@ -306,6 +307,24 @@ fn over(
         _ => {}
     }
     Ok(object)
+}
+
+/// Remembers who asks for a promotion by label: it is done later, by a controller.
+/// What a manifest says of it does not count.
+fn keep_approver(before: &ReleaseMeta, now: &mut ReleaseMeta) {
+    let asks = |meta: &ReleaseMeta| {
+        let label = meta.labels.get(keys::APPROVE_DEPLOY);
+        label.is_some_and(|value| value == "true")
+    };
+    let key = keys::APPROVED_BY;
+    let approver = match asks(now) && !asks(before) {
+        true => Some(actor::current()),
+        false => before.annotations.get(key).cloned(),
+    };
+    match approver {
+        Some(approver) => now.annotations.insert(key.to_owned(), approver),
+        None => now.annotations.remove(key),
+    };
 }
 
 /// The object is not in the version that whoever changes it has seen.
@@ -376,10 +395,47 @@ fn carry_over(before: Labels, now: &mut Labels) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::promote::tests::preparation;
 
     fn marks(of: &[(&str, &str)]) -> Labels {
         let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         of.iter().map(own).collect()
+    }
+
+    #[tokio::test]
+    async fn whoever_set_the_label_approved_it() {
+        let old = preparation("web", "web-1");
+        let at = old.at();
+        // As a manifest that was got before, with whatever it claims.
+        let mut labelled = old.clone();
+        let label = (keys::APPROVE_DEPLOY.to_owned(), "true".to_owned());
+        labelled.meta.labels.extend([label]);
+        let claim = (keys::APPROVED_BY.to_owned(), "root".to_owned());
+        labelled.meta.annotations.extend([claim]);
+        let apply = |who: &str, old: &AnyRelease, new: &Preparation| {
+            let (old, new) = (old.clone(), AnyRelease::from(new.clone()));
+            let at = at.clone();
+            actor::scope(who.to_owned(), async move {
+                over(&old, new, &at, false).unwrap()
+            })
+        };
+        let by = |of: &AnyRelease| of.meta().annotations.get(keys::APPROVED_BY).cloned();
+        let first = apply("ann", &old.clone().into(), &labelled).await;
+        assert_eq!(by(&first).as_deref(), Some("ann"));
+        // The label is still there: it is not another's now.
+        let second = apply("bob", &first, &labelled).await;
+        assert_eq!(by(&second).as_deref(), Some("ann"));
+        // Used up, and set once more.
+        let mut done = second;
+        done.meta_mut().labels.remove(keys::APPROVE_DEPLOY);
+        let kept = apply("bob", &done, &old).await;
+        assert_eq!(by(&kept).as_deref(), Some("ann"));
+        let third = apply("bob", &kept, &labelled).await;
+        assert_eq!(by(&third).as_deref(), Some("bob"));
+        // Without an approval there is no approver to claim.
+        let mut claims = labelled;
+        claims.meta.labels.clear();
+        assert_eq!(by(&apply("bob", &old.into(), &claims).await), None);
     }
 
     #[test]

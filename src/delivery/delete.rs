@@ -6,13 +6,14 @@ use futures::StreamExt;
 
 use super::apply::{document, sources};
 use super::external::{failure_for, result_for};
-use super::promote::locked;
+use super::promote::{locked, revision_named};
 use super::stream::Emitter;
 use super::work::Next;
 use super::{Delivery, namespace};
 use crate::api::{Code, Error, Result, v1};
 use crate::apply::{self, Wanted};
 use crate::client::EventStream;
+use crate::model::Name;
 use crate::model::delivery::{
     Destination, Menu, Preparation, Recipe, RecipeTemplate, ReleaseKind, ReleaseMeta, ReleaseRef,
     Serving, SourceFrom, keys,
@@ -189,36 +190,13 @@ impl Delivery {
                 &at.namespace,
                 &preparation.spec.recipe,
             );
-            let refuse = |what: &str| {
+            let recipe = self.read::<Recipe>(&recipe_at)?;
+            let serving = self.read::<Serving>(&serving_at)?;
+            let menus = self.list_whole::<Menu>(ReleaseKind::Menu, Some(&at.namespace))?;
+            if let Some(what) = need(&preparation, recipe.as_ref(), serving.as_ref(), &menus) {
                 let message = format!("{at} is {what}");
-                Err(Error::new(Code::Conflict, "PreparationInUse", message)
-                    .hint("promote another one first"))
-            };
-            let is = |name: Option<&crate::model::Name>| name == Some(&at.name);
-            if let Some(recipe) = self.read::<Recipe>(&recipe_at)?
-                && is(recipe.status.latest_preparation.as_ref())
-            {
-                return refuse("the latest of its recipe");
-            }
-            if let Some(serving) = self.read::<Serving>(&serving_at)? {
-                if serving.spec.preparation == at.name
-                    || is(serving.status.observed_preparation.as_ref())
-                {
-                    return refuse("active");
-                }
-                if is(serving.status.previous_preparation.as_ref()) {
-                    return refuse("what a rollback goes back to");
-                }
-            }
-            for menu in self.list_whole::<Menu>(ReleaseKind::Menu, Some(&at.namespace))? {
-                let digest = &preparation.spec.artifact.digest;
-                let pins = menu.spec.recipes.iter().any(|member| {
-                    let pin = member.preparation.as_deref();
-                    pin == Some(at.name.as_str()) || pin == Some(digest.as_str())
-                });
-                if pins {
-                    return refuse(&format!("pinned by menu {}", menu.meta.name));
-                }
+                return Err(Error::new(Code::Conflict, "PreparationInUse", message)
+                    .hint("promote another one first"));
             }
             let version = preparation.meta.resource_version;
             Ok(vec![ReleaseChange::Remove(at.clone(), version)])
@@ -396,6 +374,45 @@ impl Delivery {
     }
 }
 
+/// Why a Preparation is needed: active, previous, latest or pinned by a Menu.
+fn need(
+    preparation: &Preparation,
+    recipe: Option<&Recipe>,
+    serving: Option<&Serving>,
+    menus: &[Menu],
+) -> Option<String> {
+    let name = &preparation.meta.name;
+    let is = |other: Option<&Name>| other == Some(name);
+    if recipe.is_some_and(|recipe| is(recipe.status.latest_preparation.as_ref())) {
+        return Some("the latest of its recipe".to_owned());
+    }
+    if let Some(serving) = serving {
+        if is(Some(&serving.spec.preparation)) || is(serving.status.observed_preparation.as_ref()) {
+            return Some("active".to_owned());
+        }
+        if is(serving.status.previous_preparation.as_ref()) {
+            return Some("what a rollback goes back to".to_owned());
+        }
+    }
+    let menu = menus.iter().find(|menu| pins(menu, recipe, preparation))?;
+    Some(format!("pinned by menu {}", menu.meta.name))
+}
+
+/// Whether a member of a Menu names the Preparation in any of the ways there are.
+fn pins(menu: &Menu, recipe: Option<&Recipe>, preparation: &Preparation) -> bool {
+    let name = &preparation.meta.name;
+    menu.spec.recipes.iter().any(|member| {
+        let Some(pin) = member.preparation.as_deref() else {
+            return false;
+        };
+        let revision = || recipe.and_then(|recipe| revision_named(recipe, pin));
+        member.name == preparation.spec.recipe
+            && (pin == name.as_str()
+                || pin == preparation.spec.artifact.digest
+                || revision() == Some(name))
+    })
+}
+
 /// What is not a release is deleted, or not asked for.
 fn refuse_rehearsal(request: &v1::DeleteRequest) -> Result<()> {
     if !request.dry_run && !request.purge_artifacts {
@@ -417,4 +434,63 @@ fn uses_pantry(recipe: &Recipe, at: &ReleaseRef) -> bool {
     let source = recipe.spec.source.as_ref().map(|source| &source.from);
     matches!(source, Some(SourceFrom::Pantry(name)) if *name == at.name)
         || matches!(&recipe.spec.destination, Some(Destination::Pantry(name)) if *name == at.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::promote::unsaved;
+    use super::*;
+    use crate::delivery::promote::tests::{preparation, recipe};
+    use crate::model::delivery::{MenuMember, MenuSpec, MenuStatus, MenuStrategy};
+
+    fn menu(member: &str, pin: Option<&str>) -> Menu {
+        let spec = MenuSpec {
+            recipes: vec![MenuMember {
+                name: member.parse().unwrap(),
+                preparation: pin.map(str::to_owned),
+                depends_on: Vec::new(),
+            }],
+            strategy: MenuStrategy::default(),
+            auto_deploy_latest: false,
+            exclusive: true,
+            suspend: false,
+        };
+        Menu {
+            meta: ReleaseMeta::new("shop".parse().unwrap(), "lunch".parse().unwrap()),
+            spec,
+            status: MenuStatus::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_needed_is_not_deleted() {
+        // Revision 1 is web-1, and so on; web-4 is the latest.
+        let recipe = recipe("web", &["web-1", "web-2", "web-3", "web-4"]);
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        let mut serving = unsaved(&name("shop"), &name("web"), &name("web-1"));
+        serving.status.observed_preparation = Some(name("web-1"));
+        serving.status.previous_preparation = Some(name("web-2"));
+        let of = |wanted: &str, menus: &[Menu]| {
+            let preparation = preparation("web", wanted);
+            need(&preparation, Some(&recipe), Some(&serving), menus).unwrap_or_default()
+        };
+        assert_eq!(of("web-4", &[]), "the latest of its recipe");
+        assert_eq!(of("web-1", &[]), "active");
+        assert_eq!(of("web-2", &[]), "what a rollback goes back to");
+        assert_eq!(of("web-3", &[]), "");
+        let digest = preparation("web", "web-3").spec.artifact.digest;
+        for pin in ["web-3", "rev-3", &digest] {
+            let pinned = [menu("web", None), menu("web", Some(pin))];
+            assert_eq!(of("web-3", &pinned), "pinned by menu lunch", "{pin}");
+            // That member names its own.
+            assert_eq!(of("web-3", &[menu("other", Some(pin))]), "", "{pin}");
+        }
+        for pin in [None, Some("rev-1"), Some("rev-9"), Some("web-1")] {
+            assert_eq!(of("web-3", &[menu("web", pin)]), "", "{pin:?}");
+        }
+        // The pointer moved, and what runs is still the one before.
+        serving.spec.preparation = name("web-4");
+        let active = need(&preparation("web", "web-1"), None, Some(&serving), &[]);
+        assert_eq!(active.as_deref(), Some("active"));
+    }
 }

@@ -188,19 +188,9 @@ impl Delivery {
             Error::new(Code::NotFound, "PreparationNotFound", message).hint(hint)
         };
         let hint = format!("`kuke history {}` lists them", recipe.meta.name);
-        if let Some(number) = text.strip_prefix("rev-").map(str::parse::<i64>) {
-            let found = recipe.status.revisions.iter();
-            let mut found = found.filter(|r| Ok(r.number) == number);
-            let revision = found.next().ok_or_else(|| unknown(&hint))?;
-            return Ok(revision.preparation.clone());
-        }
         let own: Vec<Preparation> = self.list(ReleaseKind::Preparation, Some(namespace))?;
-        let is = |p: &&Preparation| {
-            p.spec.recipe == recipe.meta.name
-                && (p.meta.name == *text || p.spec.artifact.digest == text)
-        };
-        let found = own.iter().find(is).ok_or_else(|| unknown(&hint))?;
-        Ok(found.meta.name.clone())
+        let found = named(recipe, &own, text).ok_or_else(|| unknown(&hint))?;
+        Ok(found.clone())
     }
 
     /// The default of a rollback: what was active before.
@@ -279,6 +269,7 @@ impl Delivery {
             let Some(newest) = approved.first() else {
                 return Ok((Vec::new(), Taken::Nothing));
             };
+            let actor = approver(&newest.meta);
             let (mut changes, _) = self.pointer(&Promotion {
                 namespace: recipe.meta.namespace.clone(),
                 recipe: recipe.meta.name.clone(),
@@ -286,20 +277,20 @@ impl Delivery {
                 expected: None,
                 message: "approved by label".to_owned(),
                 cause: ActivationCause::Label,
-                actor: actor::current(),
+                actor,
                 dry_run: false,
             })?;
             let now = Timestamp::now().to_string();
             for (i, mut preparation) in approved.into_iter().enumerate() {
                 let meta: &mut ReleaseMeta = &mut preparation.meta;
+                let actor = approver(meta);
                 meta.labels.remove(keys::APPROVE_DEPLOY);
                 let at = match i {
                     0 => now.clone(),
                     _ => format!("{now} (superseded)"),
                 };
                 meta.annotations.insert(keys::APPROVED_AT.to_owned(), at);
-                meta.annotations
-                    .insert(keys::APPROVED_BY.to_owned(), actor::current());
+                meta.annotations.insert(keys::APPROVED_BY.to_owned(), actor);
                 if i > 0 {
                     tracing::info!(object = %preparation.at(), reason = "Superseded", "an approval was used up");
                 }
@@ -312,6 +303,31 @@ impl Delivery {
             other => other,
         }
     }
+}
+
+/// The Preparation of a Recipe that a text names. One of a Recipe called `rev` is
+/// no revision, whatever its name begins with.
+fn named<'a>(recipe: &'a Recipe, all: &'a [Preparation], text: &str) -> Option<&'a Name> {
+    let is = |p: &&Preparation| {
+        p.spec.recipe == recipe.meta.name
+            && (p.meta.name == *text || p.spec.artifact.digest == text)
+    };
+    let own = || all.iter().find(is).map(|found| &found.meta.name);
+    revision_named(recipe, text).or_else(own)
+}
+
+/// The Preparation of the revision that `rev-<n>` names.
+pub(super) fn revision_named<'a>(recipe: &'a Recipe, text: &str) -> Option<&'a Name> {
+    let number: i64 = text.strip_prefix("rev-")?.parse().ok()?;
+    let mut revisions = recipe.status.revisions.iter();
+    let found = revisions.find(|revision| revision.number == number);
+    found.map(|revision| &revision.preparation)
+}
+
+/// Who set the label of an approval that waits.
+fn approver(meta: &ReleaseMeta) -> String {
+    let known = meta.annotations.get(keys::APPROVED_BY);
+    known.cloned().unwrap_or_else(actor::current)
 }
 
 /// A Serving that nobody may move now.
@@ -356,5 +372,80 @@ fn hold_reason(cause: ActivationCause, wanted: &Promotion) -> String {
     match cause {
         ActivationCause::Failure => "went back by itself after a failure".to_owned(),
         _ => format!("{} is not the latest", wanted.preparation),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::model::delivery::{Artifact, PreparationSpec, RecipeStatus, Revision};
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    /// A Recipe with a revision for each of these; the last one is the latest.
+    pub fn recipe(of: &str, preparations: &[&str]) -> Recipe {
+        let revision = |(i, preparation): (usize, &&str)| Revision {
+            number: i as i64 + 1,
+            preparation: name(preparation),
+            config_hash: String::new(),
+            message: String::new(),
+            actor: String::new(),
+            time: None,
+        };
+        Recipe {
+            meta: ReleaseMeta::new(name("shop"), name(of)),
+            spec: Default::default(),
+            status: RecipeStatus {
+                latest_preparation: preparations.last().map(|latest| name(latest)),
+                revisions: preparations.iter().enumerate().map(revision).collect(),
+                ..RecipeStatus::default()
+            },
+        }
+    }
+
+    /// A Preparation with a digest of its own.
+    pub fn preparation(of: &str, called: &str) -> Preparation {
+        let digest = crate::oci::Digest::sha256(called.as_bytes()).to_string();
+        Preparation {
+            meta: ReleaseMeta::new(name("shop"), name(called)),
+            spec: PreparationSpec {
+                recipe: name(of),
+                source: Default::default(),
+                renderer: Default::default(),
+                config_hash: String::new(),
+                artifact: Artifact {
+                    digest,
+                    ..Artifact::default()
+                },
+                commit_message: String::new(),
+                parent_digest: None,
+                git_source: Default::default(),
+                target: Default::default(),
+                resources: Vec::new(),
+                revision: 1,
+                inputs: None,
+            },
+            status: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_preparation_is_named_in_three_ways() {
+        let both = ["rev-0123456789ab", "rev-012345678901"];
+        let recipe = recipe("rev", &both);
+        let mut all: Vec<_> = both.iter().map(|p| preparation("rev", p)).collect();
+        all.push(preparation("other", "other-1"));
+        let named = |text: &str| named(&recipe, &all, text).map(Name::as_str);
+        for (text, wanted) in [("rev-1", both[0]), ("rev-2", both[1])] {
+            assert_eq!(named(text), Some(wanted));
+            assert_eq!(named(wanted), Some(wanted));
+            let digest = preparation("rev", wanted).spec.artifact.digest;
+            assert_eq!(named(&digest), Some(wanted));
+        }
+        for text in ["rev-3", "rev-", "rev-x", "other-1", ""] {
+            assert_eq!(named(text), None, "{text:?}");
+        }
     }
 }

@@ -14,7 +14,9 @@ use crate::model::delivery::{
     ReleaseKind, ReleaseRef, Serving, ServingPhase, keys,
 };
 use crate::model::{Name, Value};
-use crate::scheme::v1alpha1::{activation_to_external, condition_type, revision_to_external};
+use crate::scheme::v1alpha1::{
+    MAX_MESSAGE, activation_to_external, condition_type, revision_to_external,
+};
 
 /// How often an object is looked at that is waited for: what is ready is to be told at once.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
@@ -26,6 +28,7 @@ impl Delivery {
         request: &v1::PromoteRequest,
         emit: &Emitter,
     ) -> Result<()> {
+        check_message(&request.message)?;
         let recipe = self.recipe(&request.namespace, &request.recipe)?;
         let preparation = match (request.to.as_str(), request.rollback) {
             ("", true) => self.before(&recipe)?,
@@ -117,6 +120,7 @@ impl Delivery {
 
     /// Asks a controller to do something.
     pub(super) async fn act_request(&self, request: &v1::ActRequest, emit: &Emitter) -> Result<()> {
+        check_message(&request.message)?;
         let kind: ReleaseKind = request.kind.parse().map_err(|()| {
             Error::invalid("UnknownKind", format!("unknown kind {:?}", request.kind))
         })?;
@@ -139,6 +143,10 @@ impl Delivery {
             (Action::Sync, ReleaseKind::Recipe | ReleaseKind::Serving) if request.dry_run => {
                 Ok(self.rehearse_sync(&serving, emit).await?)
             }
+            (
+                action @ (Action::Suspend | Action::Unsuspend),
+                ReleaseKind::Recipe | ReleaseKind::Menu,
+            ) if request.dry_run => self.suspend(&at, action == Action::Suspend, true, emit),
             (action, ReleaseKind::Recipe | ReleaseKind::Serving) if request.dry_run => {
                 let what = action.as_str_name();
                 let message = format!("{what} of a {kind} cannot be tried without doing it");
@@ -149,10 +157,10 @@ impl Delivery {
                 self.tell_recipe(&at, "refreshed", emit).await
             }
             (Action::Suspend, ReleaseKind::Recipe | ReleaseKind::Menu) => {
-                self.suspend(&at, true, emit)
+                self.suspend(&at, true, false, emit)
             }
             (Action::Unsuspend, ReleaseKind::Recipe | ReleaseKind::Menu) => {
-                self.suspend(&at, false, emit)?;
+                self.suspend(&at, false, false, emit)?;
                 match kind {
                     ReleaseKind::Recipe => self.tell_recipe(&at, "", emit).await,
                     _ => {
@@ -225,7 +233,8 @@ impl Delivery {
         })
     }
 
-    fn suspend(&self, at: &ReleaseRef, on: bool, emit: &Emitter) -> Result<()> {
+    /// Suspends or resumes; in a dry run only says whether that would change anything.
+    fn suspend(&self, at: &ReleaseRef, on: bool, dry: bool, emit: &Emitter) -> Result<()> {
         let changed = self.transact(|| {
             let mut found = self.get(at)?;
             let flag = match &mut found {
@@ -237,7 +246,11 @@ impl Delivery {
             if changed {
                 found.meta_mut().generation += 1;
             }
-            Ok((vec![crate::store::ReleaseChange::Put(found)], changed))
+            let mut changes = vec![crate::store::ReleaseChange::Put(found)];
+            if dry {
+                changes.clear();
+            }
+            Ok((changes, changed))
         })?;
         let action = match (changed, on) {
             (false, _) => "unchanged",
@@ -467,6 +480,18 @@ impl Delivery {
     }
 }
 
+/// A message for the history, which Recipe and Preparation have room for.
+fn check_message(message: &str) -> Result<()> {
+    match message.chars().count() {
+        0..=MAX_MESSAGE => Ok(()),
+        length => {
+            let message =
+                format!("the message has {length} characters, at most {MAX_MESSAGE} are allowed");
+            Err(Error::invalid("MessageTooLong", message).hint("say it shorter"))
+        }
+    }
+}
+
 /// The documents of a manifest by what they are, to compare them.
 pub(super) fn documents(text: &str) -> Result<Value> {
     let read = canonical::read("manifest.yaml", text.as_bytes(), Octal::Read)
@@ -503,4 +528,20 @@ fn failure_of(serving: &Serving) -> Option<Error> {
     let (reason, message) = ready_of(serving);
     let at = serving.at();
     failed.then(|| Error::new(Code::Failed, reason, format!("{at}: {message}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_an_end() {
+        assert_eq!(check_message(&"é".repeat(MAX_MESSAGE)), Ok(()));
+        let error = check_message(&"x".repeat(MAX_MESSAGE + 1)).unwrap_err();
+        assert_eq!(
+            (error.code, &*error.reason),
+            (Code::Invalid, "MessageTooLong")
+        );
+        assert!(error.message.contains("513"), "{error}");
+    }
 }

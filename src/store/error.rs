@@ -104,6 +104,14 @@ pub enum Error {
         /// `spec`, `status` or `metadata`.
         field: &'static str,
     },
+    /// A release object that would be damaged once it is written.
+    #[error("{object} was not saved: it could not be read back: {cause}")]
+    Unreadable {
+        /// The object.
+        object: String,
+        /// Why.
+        cause: String,
+    },
     /// A name that kukeon uses itself at this place.
     #[error("name {name:?} is reserved for kukeon's own files at this level")]
     Reserved {

@@ -160,7 +160,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Stale`] when an object is not in the version that was read,
-    /// [`Error::Immutable`] when a Preparation would change.
+    /// [`Error::Immutable`] when a Preparation would change,
+    /// [`Error::Unreadable`] when an object could not be read again.
     pub fn commit(&self, changes: Vec<ReleaseChange>) -> Result<Vec<AnyRelease>> {
         let _lock = self.releases_lock()?;
         self.finish_ahead()?;
@@ -231,10 +232,13 @@ impl Store {
             check_immutable(now, wanted)?;
         }
         object.meta_mut().resource_version = version + 1;
-        let text = codec::encode_release(&object).map_err(|cause| Error::Corrupt {
-            path: self.inner.root.join(&path(&at)),
+        let unreadable = |cause: String| Error::Unreadable {
+            object: at.to_string(),
             cause,
-        })?;
+        };
+        let text = codec::encode_release(&object).map_err(unreadable)?;
+        // Written, it would be damaged for everybody, also for who deletes it.
+        codec::decode_release(at.kind, &text).map_err(unreadable)?;
         Ok((object, Some(text)))
     }
 
@@ -416,6 +420,29 @@ mod tests {
         };
         assert_eq!((at.name.as_str(), path), ("a", &file));
         assert_eq!(store.releases(ReleaseKind::Pantry, None).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_could_not_be_read_back_is_not_written() {
+        let (dir, store) = store();
+        store.commit(vec![pantry("a", "u").into()]).unwrap();
+        let mut bad = pantry("b", "u");
+        let message = "x".repeat(crate::scheme::v1alpha1::MAX_MESSAGE + 1);
+        bad.meta
+            .annotations
+            .insert(keys::COMMIT_MESSAGE.to_owned(), message);
+        let mut other = store.release(&pantry("a", "u").at()).unwrap().unwrap();
+        let note = ("note".to_owned(), "new".to_owned());
+        other.meta_mut().annotations.extend([note]);
+        let both = vec![ReleaseChange::Put(other), bad.into()];
+        let error = store.commit(both).unwrap_err();
+        assert!(matches!(error, Error::Unreadable { .. }), "{error}");
+        assert!(error.to_string().contains("at most 512"), "{error}");
+        // Neither of the two.
+        assert_eq!(user(&store, "b"), None);
+        let saved = store.release(&pantry("a", "u").at()).unwrap().unwrap();
+        assert_eq!(saved.meta().resource_version, 1);
+        assert!(!dir.path().join(AHEAD).exists());
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub const CASES: &[&[Case]] = &[
     cases![
         the_newest_of_several_approvals_wins,
         a_menu_run_locks_its_members,
+        what_is_needed_is_not_deleted,
+        a_long_message_damages_nothing,
         what_is_as_it_should_be_is_not_written,
         instances_make_the_same_artifact,
     ],
@@ -40,6 +42,89 @@ fn coloured(colour: &str) -> String {
 
 fn manifest(host: &Host, preparation: &str) -> String {
     host.kuke(&["manifest", preparation]).ok().out
+}
+
+/// A Recipe called `rev`: its Preparations are named as revisions begin.
+fn what_is_needed_is_not_deleted() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let dir = source(&host, &sleeper("web"));
+    let mut made = Vec::new();
+    for colour in ["red", "green", "blue", "pink"] {
+        host.apply(&recipe("rev", &dir, &coloured(colour))).ok();
+        made.push(latest(&host, "rev"));
+    }
+    host.apply(&recipe("other", &dir, "")).ok();
+    let [red, green, blue, pink] = &made[..] else {
+        panic!("{made:?}");
+    };
+    // By name, which is no number; by number; by digest.
+    let digest = text(&host.get("prep", green)["spec"]["artifact"]["digest"]);
+    for (to, wanted) in [(red.as_str(), red), ("rev-2", green), (&digest, green)] {
+        host.kuke(&["promote", "rev", "--to", to, "--wait"]).ok();
+        assert_eq!(&active(&host, "rev"), wanted, "{to}");
+    }
+    host.kuke(&["promote", "rev", "--to", "rev-9"])
+        .code(3)
+        .says(&["no preparation"]);
+    let refused = |prep: &str, why: &str| {
+        for more in [&[][..], &["--dry-run"]] {
+            host.kuke(&[&["prep", "delete", prep], more].concat())
+                .code(4)
+                .says(&[why]);
+        }
+    };
+    refused(green, "is active");
+    refused(red, "a rollback goes back to");
+    refused(pink, "is the latest");
+    let digest = text(&host.get("prep", blue)["spec"]["artifact"]["digest"]);
+    let menu = |pin: &str| {
+        let text = format!(
+            "{HEAD}kind: Menu\nmetadata: {{name: lunch}}\nspec:\n  suspend: true\n  recipes:\n  \
+             - {{name: rev, preparation: '{pin}'}}\n  - {{name: other}}\n"
+        );
+        host.apply(&text).ok();
+    };
+    for pin in ["rev-3", blue, &digest] {
+        menu(pin);
+        refused(blue, "pinned by menu lunch");
+    }
+    menu("rev-4");
+    host.kuke(&["prep", "delete", blue, "--dry-run"]).ok();
+    host.get("prep", blue);
+    host.kuke(&["prep", "delete", blue]).ok();
+    host.kuke(&["get", "prep", blue]).code(3);
+    host.finish();
+    Ok(())
+}
+
+/// It is refused where it is given; nothing is written that nobody could read.
+fn a_long_message_damages_nothing() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let dir = source(&host, &sleeper("web"));
+    host.apply(&recipe("web", &dir, "")).ok();
+    let long = "x".repeat(513);
+    for words in [
+        &["recipe", "refresh", "web"][..],
+        &["promote", "web"],
+        &["rollback", "web"],
+        &["recipe", "apply", "web", "--upload", &dir],
+    ] {
+        host.kuke(&[words, &["-m", &long]].concat())
+            .code(2)
+            .says(&["at most 512"]);
+    }
+    host.get("recipe", "web");
+    host.kuke(&["recipe", "refresh", "web", "-m", &long[1..]])
+        .ok();
+    // What a dry run shows is not done.
+    for (verb, told) in [("suspend", "suspended"), ("resume", "unchanged")] {
+        host.kuke(&["recipe", verb, "web", "--dry-run"])
+            .ok()
+            .says(&[told]);
+        assert_ne!(host.get("recipe", "web")["spec"]["suspend"], true);
+    }
+    host.finish();
+    Ok(())
 }
 
 fn templates_render_their_consumers(mode: Mode) -> Verdict {

@@ -14,6 +14,8 @@ pub const CASES: &[&[Case]] = &[crate::cases![
     render_takes_scalars_as_sources_do,
     render_charts,
     render_charts_that_differ,
+    render_charts_that_ask_for_a_known_time,
+    render_for_a_cluster,
     render_kustomize,
     render_reads_the_same_elsewhere,
     render_failures_have_reasons,
@@ -170,16 +172,43 @@ fn render_charts_that_differ() -> Verdict {
         "now | date \\\"2006\\\"",
         "uuidv4",
         "now.Unix",
+        // What is no time is today.
+        "htmlDate \\\"x\\\"",
+        "date \\\"2006\\\" \\\"x\\\"",
+        "dateInZone \\\"2006\\\" .Values.none \\\"UTC\\\"",
+        "htmlDateInZone .Values.none \\\"UTC\\\"",
+        "toDate \\\"2006-01-02\\\" \\\"2020-01-01\\\" | durationRound",
+        // Text that is only put together when it runs.
+        "tpl (printf \\\"{{ n%s }}\\\" \\\"ow | htmlDate\\\") .",
+        "tpl \\\"{{ now | htmlDate }}\\\" .",
+        "tpl .Values.today .",
+        // Chance that often gives the same.
+        "randInt 0 2",
+        "randNumeric 1",
+        "shuffle \\\"ab\\\"",
     ] {
         let text = template(&value.replace("\\\"", "`"));
         let files = Files::new(&[
             ("chart/Chart.yaml", CHART),
+            (
+                "chart/values.yaml",
+                "today: \"{{ date \\\"2006\\\" now }}\"\n",
+            ),
             ("chart/templates/a.yaml", &text),
         ]);
         let recipe = files.recipe("chart", "  render: {helm: {}}\n");
         let done = render(&recipe, &[]);
         assert!(
             done.code != 0 && done.out.is_empty(),
+            "{value}: {}",
+            done.show()
+        );
+        let told = [
+            "two runs with the same inputs differ",
+            "depends on the time",
+        ];
+        assert!(
+            told.iter().any(|words| done.err.contains(words)),
             "{value}: {}",
             done.show()
         );
@@ -192,6 +221,100 @@ fn render_charts_that_differ() -> Verdict {
     render(&files.recipe("chart", "  render: {helm: {}}\n"), &[])
         .code(2)
         .says(&["differ in ConfigMap \"c\".data.x"]);
+    Ok(())
+}
+
+fn render_charts_that_ask_for_a_known_time() -> Verdict {
+    installed("helm")?;
+    let values = "when: \"{{ date \\\"2006\\\" (toDate \\\"2006-01-02\\\" \\\"2021-02-03\\\") }}\"\nname: some\n";
+    let template = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: c}
+data:
+  a: \"{{ tpl .Values.when . }}\"
+  b: \"{{ toDate `2006-01-02` `2020-01-01` | htmlDate }}\"
+  c: \"{{- 0 | int64 | date `2006` -}}\"
+  d: \"{{ dateInZone `15:04` (toDate `2006-01-02` `2020-01-01`) `UTC` | replace `:` `-` }}\"
+  e: \"{{ durationRound `26h` }}\"
+  f: \"{{ tpl (cat `{{ .Values.name` `}}`) . | upper }}\"
+  g: \"{{ default (randAlphaNum 8) .Values.name }}\"
+  h: \"{{ include `demo.render` (dict `value` .Values.when `context` $ `scope` .) }}\"
+";
+    // As libraries of charts do it.
+    let helpers = "\
+{{/* Don't render the date (tpl) now */}}
+{{- define \"demo.render\" -}}
+{{- $value := typeIs \"string\" .value | ternary .value (.value | toYaml) }}
+{{- if contains \"{{\" (toJson .value) }}
+{{- tpl (cat \"{{- with $.RelativeScope -}}\" $value \"{{- end }}\") (merge (dict \"RelativeScope\" .scope) .context) }}
+{{- end }}
+{{- end -}}
+";
+    let files = Files::new(&[
+        ("chart/Chart.yaml", CHART),
+        ("chart/values.yaml", values),
+        ("chart/templates/_helpers.tpl", helpers),
+        ("chart/templates/a.yaml", template),
+    ]);
+    let done = render(&files.recipe("chart", "  render: {helm: {}}\n"), &[]).ok();
+    for part in [
+        "a: \"2021\"",
+        "b: \"2020-01-01\"",
+        "c: \"1970\"",
+        "d: 00-00",
+        "e: 1d",
+        "f: SOME",
+        "g: some",
+        "h: \"2021",
+    ] {
+        assert!(done.out.contains(part), "{part}: {}", done.out);
+    }
+    Ok(())
+}
+
+/// The same Recipe is for this machine or a cluster, as its target says.
+fn render_for_a_cluster() -> Verdict {
+    let cell = "\
+apiVersion: v1beta1
+kind: Space
+metadata: {name: default}
+---
+apiVersion: v1beta1
+kind: Cell
+metadata: {name: web}
+spec:
+  containers:
+    - {id: a, image: nginx, restartPolicy: always, ports: ['80']}
+";
+    let files = Files::new(&[("src/manifest.yaml", cell)]);
+    let rest = "  render: {kubernetes: true}\n  patches:\n  - {target: {kind: Cell, name: web}, set: {'.spec.containers[id=a].image': caddy}}\n";
+    let recipe = files.recipe("src", rest);
+    let done = render(&recipe, &[]).ok();
+    for part in [
+        "kind: NetworkPolicy",
+        "kind: Service",
+        "kind: Deployment",
+        "image: caddy",
+    ] {
+        assert!(done.out.contains(part), "{part}: {}", done.out);
+    }
+    assert!(!done.out.contains("kind: Cell"), "{}", done.out);
+    let text = fs::read_to_string(&recipe).unwrap();
+    fs::write(&recipe, text.replace("type: argocd", "type: kuke")).unwrap();
+    let done = render(&recipe, &[]).ok();
+    assert!(
+        done.out.contains("kind: Cell") && done.out.contains("image: caddy"),
+        "{}",
+        done.out
+    );
+    assert!(!done.out.contains("Deployment"), "{}", done.out);
+    // What a cluster has not is told, with what to do.
+    let cell = cell.replace("image: nginx", "image: nginx, hostCgroup: true");
+    let files = Files::new(&[("src/manifest.yaml", &cell)]);
+    render(&files.recipe("src", rest), &[])
+        .code(2)
+        .says(&["hostCgroup"]);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::command::eventually;
+use crate::command::{eventually, system};
 use crate::host::{Host, Mode};
 use crate::manifest::sleeper;
 use crate::runner::{Case, Verdict};
@@ -50,7 +50,18 @@ fn garbage_is_collected() -> Verdict {
     eventually(20.0, "a stray lease is freed", || !stray.exists());
     host.stop_daemon();
     plant();
+    let upload = |name: &str, age: &str| {
+        let file = host.run_path.join("registry/uploads").join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "begun").unwrap();
+        let file = file.to_str().unwrap().to_owned();
+        system("touch", &["-d", age, &file]).ok();
+        std::path::PathBuf::from(file)
+    };
+    let (idle, young) = (upload("idle", "2 days ago"), upload("young", "1 hour ago"));
     host.start_daemon();
+    eventually(20.0, "an idle upload is given up", || !idle.exists());
+    assert!(young.exists(), "one that may go on stays");
     eventually(20.0, "at the start as well", || !stray.exists());
     assert!(leases.join(&address).exists(), "the cell keeps its lease");
     assert_eq!(host.address("c"), address);

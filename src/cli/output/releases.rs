@@ -32,13 +32,14 @@ pub(super) fn header(kind: Kind, wide: bool) -> &'static [&'static str] {
             "MESSAGE",
         ],
         (Kind::Preparation, false) => &[
-            "NAME", "READY", "RECIPE", "REVISION", "VERSION", "MESSAGE", "AGE",
+            "NAME", "READY", "RECIPE", "REVISION", "SOURCE", "VERSION", "MESSAGE", "AGE",
         ],
         (Kind::Preparation, true) => &[
             "NAME",
             "READY",
             "RECIPE",
             "REVISION",
+            "SOURCE",
             "VERSION",
             "MESSAGE",
             "AGE",
@@ -84,10 +85,20 @@ pub(super) fn header(kind: Kind, wide: bool) -> &'static [&'static str] {
             "NAMESPACE",
             "MESSAGE",
         ],
-        (Kind::Pantry, false) => &["NAME", "URL", "USER", "AGE"],
-        (Kind::Pantry, true) => &["NAME", "URL", "USER", "AGE", "NAMESPACE"],
+        (Kind::Pantry, false) => &["NAME", "READY", "REASON", "URL", "USER", "AGE"],
+        (Kind::Pantry, true) => &[
+            "NAME",
+            "READY",
+            "REASON",
+            "URL",
+            "USER",
+            "AGE",
+            "NAMESPACE",
+            "MESSAGE",
+        ],
         (Kind::RecipeTemplate, false) => &["NAME", "SOURCE", "VERSION", "AGE"],
         (Kind::RecipeTemplate, true) => &["NAME", "SOURCE", "VERSION", "AGE", "NAMESPACE"],
+        (Kind::Kitchen, true) => &["NAME", "AGE", "NAMESPACE"],
         _ => &["NAME", "AGE"],
     }
 }
@@ -186,11 +197,13 @@ fn preparation_row(preparation: &Preparation, age: String) -> Columns {
     let status = preparation.status.clone().unwrap_or_default();
     let [ready, ..] = condition(&status.conditions, "Ready");
     let artifact = spec.artifact.unwrap_or_default();
+    let source = spec.source.unwrap_or_default();
     let cells = vec![
         ready,
         spec.recipe_name,
         spec.revision.to_string(),
-        or_dash(&spec.source.unwrap_or_default().version),
+        or_dash(&source.oci),
+        or_dash(&source.version),
         spec.commit_message,
         age,
     ];
@@ -244,11 +257,96 @@ fn menu_row(menu: &Menu, age: String) -> Columns {
 
 fn pantry_row(pantry: &Pantry, age: String) -> Columns {
     let spec = pantry.spec.clone().unwrap_or_default();
-    (vec![spec.oci, or_dash(&spec.username), age], Vec::new())
+    let status = pantry.status.clone().unwrap_or_default();
+    let [ready, reason, message] = condition(&status.conditions, "Ready");
+    let cells = vec![ready, reason, spec.oci, or_dash(&spec.username), age];
+    (cells, vec![message])
 }
 
 fn template_row(template: &RecipeTemplate, age: String) -> Columns {
     let spec = template.spec.clone().unwrap_or_default();
     let [from, version] = source(spec.source.as_ref());
     (vec![from, version, age], Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::delivery::v1alpha1::{
+        PantrySpec, PantryStatus, PreparationSource, PreparationSpec,
+    };
+
+    /// The row of an object, by the titles of its columns.
+    fn shown(kind: Kind, object: Any) -> impl Fn(&str) -> String {
+        let (mut cells, more) = row(&object, Timestamp::UNIX_EPOCH);
+        assert_eq!(cells.len(), header(kind, false).len(), "{kind:?}");
+        cells.extend(more);
+        let titles = header(kind, true);
+        assert_eq!(cells.len(), titles.len(), "{kind:?}");
+        move |title| {
+            let at = titles.iter().position(|t| *t == title).unwrap();
+            cells[at].clone()
+        }
+    }
+
+    #[test]
+    fn every_column_has_a_title() {
+        for (kind, object) in [
+            (Kind::Recipe, Any::Recipe(Recipe::default())),
+            (Kind::Serving, Any::Serving(Serving::default())),
+            (Kind::Menu, Any::Menu(Menu::default())),
+            (Kind::Kitchen, Any::Kitchen(Kitchen::default())),
+            (
+                Kind::RecipeTemplate,
+                Any::RecipeTemplate(RecipeTemplate::default()),
+            ),
+        ] {
+            assert_eq!(shown(kind, object)("NAMESPACE"), "", "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_pantry_tells_whether_it_answers() {
+        let mut pantry = Pantry {
+            spec: Some(PantrySpec {
+                oci: "oci://example.com/a".into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let cell = shown(Kind::Pantry, Any::Pantry(pantry.clone()));
+        assert_eq!([cell("READY"), cell("REASON")], ["Unknown", "Pending"]);
+        pantry.status = Some(PantryStatus {
+            conditions: vec![Condition {
+                r#type: "Ready".into(),
+                status: "False".into(),
+                reason: "Unauthorized".into(),
+                message: "the login is refused".into(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        });
+        let cell = shown(Kind::Pantry, Any::Pantry(pantry));
+        assert_eq!([cell("READY"), cell("REASON")], ["False", "Unauthorized"]);
+        assert_eq!(cell("MESSAGE"), "the login is refused");
+        assert_eq!(cell("URL"), "oci://example.com/a");
+    }
+
+    #[test]
+    fn a_preparation_tells_its_source() {
+        let preparation = Preparation {
+            spec: Some(PreparationSpec {
+                source: Some(PreparationSource {
+                    oci: "oci://example.com/a".into(),
+                    version: "1.2".into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let cell = shown(Kind::Preparation, Any::Preparation(preparation));
+        assert_eq!(cell("SOURCE"), "oci://example.com/a");
+        assert_eq!(cell("VERSION"), "1.2");
+    }
 }

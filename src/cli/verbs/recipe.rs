@@ -46,21 +46,27 @@ Examples:
     /// Change a Recipe in an editor
     Edit(Editing),
     /// Ask the source again, now
-    Refresh(Refreshing),
+    Refresh(Rehearsed),
     /// Do nothing until resumed
-    Suspend(Named),
+    Suspend(Rehearsed),
     /// Go on after suspend
-    Resume(Named),
+    Resume(Rehearsed),
 }
 
 /// As the others, or only shown.
 #[derive(Debug, Args)]
-struct Refreshing {
+struct Rehearsed {
     /// Only show what it would come to; nothing is stored
     #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
     #[command(flatten)]
     named: Named,
+}
+
+impl Rehearsed {
+    async fn run(self, context: &Context, action: Action) -> Outcome {
+        self.named.recipe(context, action, self.dry_run).await
+    }
 }
 
 /// The same as `kuke edit recipe`.
@@ -139,12 +145,9 @@ impl Recipe {
             Verb::Render(verb) => verb.run(context).await,
             Verb::Apply(verb) => verb.run(context).await,
             Verb::Edit(verb) => verb.run(context).await,
-            Verb::Refresh(verb) => {
-                let named = verb.named;
-                named.recipe(context, Action::Refresh, verb.dry_run).await
-            }
-            Verb::Suspend(named) => named.recipe(context, Action::Suspend, false).await,
-            Verb::Resume(named) => named.recipe(context, Action::Unsuspend, false).await,
+            Verb::Refresh(verb) => verb.run(context, Action::Refresh).await,
+            Verb::Suspend(verb) => verb.run(context, Action::Suspend).await,
+            Verb::Resume(verb) => verb.run(context, Action::Unsuspend).await,
         }
     }
 }

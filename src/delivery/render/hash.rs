@@ -1,6 +1,7 @@
 //! The configuration hash: everything the manifest's bytes depend on, and
 //! nothing else (delivery spec, section 5).
 
+use crate::convert::kubernetes;
 use crate::delivery::canonical;
 use crate::model::Value;
 use crate::model::delivery::{OnMissing, Patch, SourceKind, TargetType};
@@ -56,7 +57,7 @@ pub(super) fn of(inputs: &Inputs<'_>, plan: &Plan) -> String {
             ]),
         ),
         ("options", plan.options()),
-        ("kubernetes", inputs.render.kubernetes.into()),
+        ("kubernetes", converter(inputs.render.kubernetes)),
         ("patches", patches(inputs.patches)),
         ("edits", patches(inputs.edits)),
         ("target", target),
@@ -66,6 +67,14 @@ pub(super) fn of(inputs: &Inputs<'_>, plan: &Plan) -> String {
         .to_canonical_json()
         .unwrap_or_else(|_| value.to_json());
     Digest::sha256(text.as_bytes()).to_string()
+}
+
+/// Contract of the conversion to Kubernetes objects, where it is wanted.
+fn converter(wanted: bool) -> Value {
+    match wanted {
+        true => kubernetes::CONTRACT.into(),
+        false => false.into(),
+    }
 }
 
 /// One spelling of a relative path.

@@ -110,7 +110,10 @@ pub(super) async fn render(
         let second = second.map_err(|failure| {
             Failure::new(
                 Reason::NondeterministicRender,
-                format!("the chart depends on the time: {}", failure.message),
+                format!(
+                    "the chart depends on the time, or on chance: {}",
+                    failure.message
+                ),
             )
         })?;
         super::same(&first, &second)?;
@@ -202,5 +205,10 @@ fn shifted(chart: &Tree) -> Result<Tree> {
         };
         out.insert(path, File { bytes, ..*file })?;
     }
+    let helper = File {
+        bytes: clock::HELPER.into(),
+        executable: false,
+    };
+    out.insert(clock::HELPER_FILE, helper)?;
     Ok(out)
 }

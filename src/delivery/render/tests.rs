@@ -226,6 +226,84 @@ async fn the_hash_covers_inputs_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_recipe_moves_to_a_cluster_by_its_target() {
+    let service = "\
+apiVersion: v1beta1
+kind: Space
+metadata: {name: default}
+---
+apiVersion: v1beta1
+kind: Cell
+metadata: {name: web}
+spec:
+  containers:
+    - {id: a, image: nginx, restartPolicy: always, ports: ['80']}
+";
+    let mut case = Case::argocd(&[("manifest.yaml", service)]);
+    case.render.kubernetes = true;
+    // A patch is for the cell, on both targets.
+    case.patches = vec![patch(
+        "Cell",
+        "web",
+        "spec.containers[id=a].image",
+        "caddy".into(),
+    )];
+    let kinds = |rendered: &Rendered| -> Vec<String> {
+        let kinds = rendered.resources.iter().map(|r| r.kind.clone());
+        kinds.collect()
+    };
+    let rendered = case.run().await.unwrap();
+    assert_eq!(kinds(&rendered), ["NetworkPolicy", "Service", "Deployment"]);
+    let manifest = &rendered.manifest;
+    assert!(manifest.contains("image: caddy"), "{manifest}");
+    assert!(!manifest.contains("v1beta1\nkind: Cell"), "{manifest}");
+    let packed = &rendered.artifact.layer;
+    let packed = artifact::unpack(&packed.bytes, &packed.digest)
+        .await
+        .unwrap();
+    assert_eq!(&packed, manifest);
+    assert_eq!(case.run().await.unwrap(), rendered);
+    case.target.kind = TargetType::Kuke;
+    let local = case.run().await.unwrap();
+    assert_eq!(kinds(&local), ["Space", "Cell"]);
+    assert!(
+        local.manifest.contains("image: caddy"),
+        "{}",
+        local.manifest
+    );
+}
+
+#[tokio::test]
+async fn what_a_cluster_has_not_is_told() {
+    let host = "\
+apiVersion: v1beta1
+kind: Cell
+metadata: {name: web}
+spec:
+  containers:
+    - {id: a, image: nginx, hostCgroup: true}
+";
+    let mut case = Case::argocd(&[("manifest.yaml", host)]);
+    case.render.kubernetes = true;
+    let failure = case.refused().await;
+    assert_eq!(failure.reason, Reason::ManifestInvalid);
+    assert!(failure.message.contains("hostCgroup"), "{failure}");
+}
+
+#[tokio::test]
+async fn the_hash_covers_the_conversion() {
+    let mut case = Case::argocd(&[("manifest.yaml", CELL)]);
+    let without = case.hash();
+    case.render.kubernetes = true;
+    assert_ne!(case.hash(), without);
+    // Changes with the contract of the conversion, as output that it gave may.
+    assert_eq!(
+        case.hash(),
+        "sha256:b4ed01de3321281d1200df1f532263334d2f740cbd2a9f0acb0746894af99275"
+    );
+}
+
+#[tokio::test]
 async fn documents_that_are_refused() {
     let cases = [
         (

@@ -41,7 +41,7 @@ pub struct Prep {
 #[derive(Debug, Subcommand)]
 enum PrepVerb {
     /// Delete a preparation that nothing needs
-    Delete(Named),
+    Delete(Deletion),
     /// Render a preparation again, and compare it with what is stored
     #[command(
         after_help = "Exit code 0: everything was looked at and is as recorded; else 1.
@@ -64,6 +64,16 @@ Examples:
   kuke prep sign web-0123456789ab --signature signature"
     )]
     Sign(Sign),
+}
+
+/// Which preparation goes, or would go.
+#[derive(Debug, Args)]
+struct Deletion {
+    /// Only check whether it could be done
+    #[arg(long, conflicts_with = "wait")]
+    dry_run: bool,
+    #[command(flatten)]
+    named: Named,
 }
 
 /// Which object.
@@ -133,8 +143,8 @@ impl Prep {
 
     /// Asks and prints.
     pub async fn run(self, context: &Context) -> Outcome {
-        let named = match self.verb {
-            PrepVerb::Delete(named) => named,
+        let Deletion { dry_run, named } = match self.verb {
+            PrepVerb::Delete(deletion) => deletion,
             PrepVerb::Verify(verify) => return verify.run(context).await,
             PrepVerb::Sign(sign) => return sign.run(context).await,
         };
@@ -145,6 +155,7 @@ impl Prep {
                 realm: named.common.namespace.clone(),
                 ..Default::default()
             }),
+            dry_run,
             ..Default::default()
         };
         let events = context.kukeon().await?.delete(request).await?;
