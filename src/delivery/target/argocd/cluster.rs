@@ -52,6 +52,8 @@ impl Cluster {
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(ANSWER);
         config.write_timeout = Some(ANSWER);
+        // Whoever asks tries again at its own pace, and says why meanwhile.
+        config.default_retry = false;
         Ok(Self {
             name: name.to_owned(),
             config,
