@@ -71,7 +71,18 @@ impl Cluster {
     }
 
     pub(super) fn client(&self) -> Result<Client> {
-        Client::try_from(self.config.clone()).map_err(|e| Error::Connection {
+        self.client_of(self.config.clone())
+    }
+
+    /// A client that may hear nothing for so long.
+    pub(super) fn watching(&self, limit: Duration) -> Result<Client> {
+        let mut config = self.config.clone();
+        config.read_timeout = Some(limit + ANSWER);
+        self.client_of(config)
+    }
+
+    fn client_of(&self, config: Config) -> Result<Client> {
+        Client::try_from(config).map_err(|e| Error::Connection {
             cluster: self.name.clone(),
             detail: e.to_string(),
         })
