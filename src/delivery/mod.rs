@@ -23,8 +23,10 @@ mod kukeon;
 pub mod menu;
 mod pantry;
 pub mod patch;
+mod prepared;
 mod preview;
 mod promote;
+mod provenance;
 mod recipe;
 mod rehearse;
 pub mod render;
@@ -60,6 +62,8 @@ use crate::store::{self, ReleaseChange, Store};
 use crate::sys::failpoint::Failpoint;
 use applications::Watched;
 use artifacts::{Artifacts, Kept};
+use provenance::Marked;
+use recipe::Asked;
 use serving::Waiting;
 use target::Targets;
 
@@ -85,6 +89,10 @@ pub struct Delivery {
     gates: Mutex<BTreeMap<ReleaseRef, Waiting>>,
     /// Applications whose Servings are at rest.
     watched: Watched,
+    /// When sources were last asked.
+    asked: Asked,
+    /// Records and tags that are known to be there.
+    marked: Marked,
     /// Work that goes on after its caller left.
     tasks: TaskTracker,
     /// Runs of Menus are let go: whoever comes next goes on with them.
@@ -117,6 +125,8 @@ impl Delivery {
             live: AtomicBool::new(false),
             gates: Mutex::default(),
             watched: Watched::default(),
+            asked: Asked::default(),
+            marked: Marked::default(),
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),
         }))

@@ -79,6 +79,10 @@ impl Delivery {
         };
         let step = self.step(&serving, &activation, deployed, force).await;
         let next = match step {
+            Ok(Next::Rest) if deployed => {
+                self.mark_active(at, &activation.artifact).await;
+                Next::Rest
+            }
             Ok(next) => next,
             // What runs goes on; only a verdict of its target takes it back.
             Err(fault) if deployed && !force && !takes_back(&fault) => return Err(fault),
@@ -344,13 +348,7 @@ impl Delivery {
             Ok((vec![now.into()], ()))
         })?;
         self.forget(&at);
-        let moved = async {
-            let place = self.place_of(&at.namespace, &activation.artifact)?;
-            self.artifacts.activate(&place, &activation.artifact).await
-        };
-        if let Err(error) = moved.await {
-            tracing::warn!(object = %at, %error, "the tag of what is active was not moved");
-        }
+        self.mark_active(&at, &activation.artifact).await;
         Ok(Next::Rest)
     }
 

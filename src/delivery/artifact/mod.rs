@@ -35,6 +35,7 @@ const SOURCE: &str = "org.opencontainers.image.source";
 const URL: &str = "org.opencontainers.image.url";
 const VERSION: &str = "org.opencontainers.image.version";
 const REVISION: &str = "org.opencontainers.image.revision";
+const CREATED: &str = "org.opencontainers.image.created";
 
 /// What goes into an artifact besides the documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,10 +195,7 @@ pub fn record(record: &Record, subject: &Blob) -> Packed {
             "org.opencontainers.image.base.name",
             record.base_name.as_str().into(),
         ),
-        (
-            "org.opencontainers.image.created",
-            record.time.as_str().into(),
-        ),
+        (CREATED, record.time.as_str().into()),
     ];
     if let Some(parent) = &record.parent {
         body.push(("parent", parent.as_str().into()));
@@ -231,6 +229,12 @@ pub fn record(record: &Record, subject: &Blob) -> Packed {
         config,
         layer,
     }
+}
+
+/// Whether annotations are those of a record of this time: no two revisions of a
+/// Recipe have the same one.
+pub fn is_of(annotations: &BTreeMap<String, String>, time: &str) -> bool {
+    annotations.get(CREATED).map(String::as_str) == Some(time)
 }
 
 /// What an artifact says of itself, before its layer is fetched.

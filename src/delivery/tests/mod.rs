@@ -1,5 +1,6 @@
 //! Controllers on a machine and a cluster in memory, with a store on the disk.
 
+mod marks;
 mod servings;
 
 use std::sync::Arc;
@@ -78,6 +79,12 @@ impl World {
             },
         });
         world
+    }
+
+    /// What a process that begins now finds.
+    fn restart(&mut self) {
+        let machine = Arc::new(self.machine.clone());
+        self.delivery = Delivery::open(machine, self.dir.path(), None).unwrap();
     }
 
     /// The loop, until the token is cancelled.
