@@ -1,6 +1,7 @@
 //! Controllers on a machine and a cluster in memory, with a store on the disk.
 
 mod marks;
+mod menus;
 mod servings;
 
 use std::sync::Arc;
