@@ -23,6 +23,7 @@ mod kukeon;
 pub mod menu;
 mod pantry;
 pub mod patch;
+mod polls;
 mod prepared;
 mod preview;
 mod promote;
@@ -62,8 +63,8 @@ use crate::store::{self, ReleaseChange, Store};
 use crate::sys::failpoint::Failpoint;
 use applications::Watched;
 use artifacts::{Artifacts, Kept};
+use polls::Asked;
 use provenance::Marked;
-use recipe::Asked;
 use serving::Waiting;
 use target::Targets;
 

@@ -54,19 +54,22 @@ impl Delivery {
         let known = known.map_or(0, |(_, done)| done);
         let mut done = known;
         let all = &recipe.status.revisions;
-        let (mut asked, mut whole) = (Asked::new(), true);
+        let (mut asked, mut lost) = (Asked::new(), None);
         for (i, entry) in all.iter().enumerate().filter(|(_, e)| e.number > known) {
             let before = i.checked_sub(1).and_then(|i| all.get(i));
             let fresh = fresh.as_ref().filter(|f| f.revision == entry.number);
             let marked = self.mark(&recipe, entry, before, fresh, &mut asked).await;
-            if let Err(error) = marked {
-                let revision = entry.number;
-                tracing::warn!(object = %at, revision, %error, "its record was not stored");
-                whole = false;
+            match marked {
+                Ok(()) if lost.is_none() => done = entry.number,
+                Ok(()) => {}
+                Err(error) => {
+                    lost.get_or_insert((entry.number, error));
+                }
             }
-            if whole {
-                done = entry.number;
-            }
+        }
+        // Once: a registry that is away has no record of any of them.
+        if let Some((revision, error)) = lost {
+            tracing::warn!(object = %at, revision, %error, "its record was not stored");
         }
         let entry = (recipe.meta.uid, done);
         self.marked.locked().revisions.insert(at.clone(), entry);

@@ -1,18 +1,15 @@
 //! The Recipe controller: from intent to a stored artifact (delivery spec,
 //! section 2).
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use super::artifact::Record;
 use super::artifacts::{Artifacts, Place};
 use super::effective::Effective;
 use super::fault::{Fault, Result};
+use super::polls::must_ask;
 use super::promote::{Promotion, Taken};
 use super::render::{Inputs, Plan, Rendered};
 use super::source::{self, Content};
@@ -25,30 +22,6 @@ use crate::model::delivery::{
 };
 use crate::model::{Labels, Name};
 use crate::registry::client::Access;
-
-/// When the sources of Recipes were last asked. Kept in memory: an answer that
-/// changes nothing is not written down.
-#[derive(Default)]
-pub(super) struct Asked(Mutex<BTreeMap<ReleaseRef, Instant>>);
-
-impl Asked {
-    fn locked(&self) -> MutexGuard<'_, BTreeMap<ReleaseRef, Instant>> {
-        // A panic cannot leave the map half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn age(&self, at: &ReleaseRef) -> Option<Duration> {
-        self.locked().get(at).map(Instant::elapsed)
-    }
-
-    fn note(&self, at: &ReleaseRef) {
-        self.locked().insert(at.clone(), Instant::now());
-    }
-
-    fn forget(&self, at: &ReleaseRef) {
-        self.locked().remove(at);
-    }
-}
 
 /// What a source resolved to.
 pub(super) struct Resolved {
@@ -543,23 +516,6 @@ pub(super) fn inputs<'a>(
 /// What is asked, as the status of a Recipe keeps it.
 fn place(reference: &str, version: &str) -> String {
     format!("{reference} {version}").trim_end().to_owned()
-}
-
-/// Whether the source has to be asked: the spec changed, a refresh is wished,
-/// the poll interval is over, or the last attempt did not come through.
-fn must_ask(recipe: &Recipe, poll: Duration, age: Option<Duration>) -> bool {
-    let status = &recipe.status;
-    // What this process did not ask was asked at the latest when it changed.
-    let age = age.or_else(|| {
-        let since = Timestamp::now().duration_since(status.resolved_at?);
-        Some(Duration::try_from(since).unwrap_or_default())
-    });
-    let polled = age.is_none_or(|age| !poll.is_zero() && age >= poll);
-    status.observed_generation != recipe.meta.generation
-        || recipe.meta.annotations.contains_key(keys::REFRESH)
-        || status.resolved_source_digest.is_none()
-        || !status.conditions.is_true(ConditionType::Ready)
-        || polled
 }
 
 fn message_of(recipe: &Recipe, seen: &Recipe) -> String {
