@@ -5,6 +5,7 @@ mod kept;
 mod remote;
 mod signatures;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -142,7 +143,9 @@ impl Artifacts {
         Ok(artifact)
     }
 
-    /// Tags a revision, and stores what is remembered of it beside the artifact.
+    /// Stores what is remembered of a revision beside the artifact, then tags the
+    /// revision: one that has its tag has its record. One that was stored before
+    /// is not stored again.
     pub(super) async fn record(
         &self,
         at: &Place,
@@ -152,16 +155,23 @@ impl Artifacts {
         let subject = self.subject(at, artifact).await?;
         let packed = artifact::record(record, &subject);
         let tag = format!("rev-{}", record.revision);
+        let time = record.time.clone();
         if !at.at.is_local() {
             let remote = Remote::new(at);
-            remote.tag_once(&tag, &subject).await?;
-            return remote.put_referrer(&packed, &artifact.digest).await;
+            if !remote.has_record(&artifact.digest, &time).await? {
+                remote.put_referrer(&packed, &artifact.digest).await?;
+            }
+            return remote.tag_once(&tag, &subject).await;
         }
         let (repository, digest) = place(artifact)?;
         self.blocking(move |storage| {
+            let known = storage.referrers(&repository, &digest, Some(artifact::RECORD_TYPE))?;
+            let mut known = known.iter().filter_map(|d| d.annotations.as_ref());
+            if !known.any(|notes| artifact::is_of(notes, &time)) {
+                put(storage, &repository, &packed, None)?;
+            }
             let tag: Tag = tag.parse()?;
-            storage.tag(&repository, &tag, &digest, Policy::Enforce)?;
-            put(storage, &repository, &packed, None)
+            storage.tag(&repository, &tag, &digest, Policy::Enforce)
         })
         .await
     }
@@ -188,8 +198,8 @@ impl Artifacts {
         .await
     }
 
-    /// The highest revision that a repository has a tag of; 0 where there is none.
-    pub(super) async fn last_revision(&self, at: &Place) -> Result<i64> {
+    /// The revisions that a repository has a tag of.
+    pub(super) async fn revisions(&self, at: &Place) -> Result<BTreeSet<i64>> {
         let tags = match at.at.is_local() {
             false => Remote::new(at).tags().await?,
             true => {
@@ -202,8 +212,7 @@ impl Artifacts {
             }
         };
         let numbers = tags.iter().filter_map(|tag| tag.strip_prefix("rev-"));
-        let highest = numbers.filter_map(|number| number.parse().ok()).max();
-        Ok(highest.unwrap_or(0))
+        Ok(numbers.filter_map(|number| number.parse().ok()).collect())
     }
 
     /// Moves the tag of what is active.
@@ -471,12 +480,12 @@ mod tests {
     async fn revisions_are_numbered_by_their_tags() {
         let dir = tempfile::tempdir().unwrap();
         let (place, artifacts) = (place_here(), Artifacts::new(dir.path(), None));
-        assert_eq!(artifacts.last_revision(&place).await.unwrap(), 0);
+        assert!(artifacts.revisions(&place).await.unwrap().is_empty());
         let stored = artifacts
             .push(&place, &packed("---\na: 1\n"))
             .await
             .unwrap();
-        assert_eq!(artifacts.last_revision(&place).await.unwrap(), 0);
+        assert!(artifacts.revisions(&place).await.unwrap().is_empty());
         let record = |revision| artifact::Record {
             recipe: "default/web".into(),
             revision,
@@ -491,7 +500,14 @@ mod tests {
             let done = artifacts.record(&place, &stored, &record(revision)).await;
             done.unwrap();
         }
-        assert_eq!(artifacts.last_revision(&place).await.unwrap(), 10);
+        assert!(
+            artifacts
+                .revisions(&place)
+                .await
+                .unwrap()
+                .into_iter()
+                .eq([9, 10])
+        );
         // What has a tag keeps it.
         let other = artifacts
             .push(&place, &packed("---\na: 2\n"))

@@ -5,6 +5,7 @@
 //! release kinds are its own, everything else goes through. It touches the host
 //! only through the inner one.
 
+mod applications;
 mod apply;
 pub mod artifact;
 mod artifacts;
@@ -12,6 +13,7 @@ mod browse;
 pub mod canonical;
 mod changes;
 mod delete;
+mod drift;
 mod effective;
 mod external;
 pub mod failure;
@@ -21,8 +23,11 @@ mod kukeon;
 pub mod menu;
 mod pantry;
 pub mod patch;
+mod polls;
+mod prepared;
 mod preview;
 mod promote;
+mod provenance;
 mod recipe;
 mod rehearse;
 pub mod render;
@@ -31,6 +36,8 @@ mod serving;
 pub mod source;
 mod stream;
 pub mod target;
+#[cfg(test)]
+mod tests;
 mod unified;
 mod verify;
 mod wait;
@@ -54,7 +61,10 @@ use crate::model::delivery::{AnyRelease, Pantry, ReleaseKind, ReleaseMeta, Relea
 use crate::model::{Labels, Name};
 use crate::store::{self, ReleaseChange, Store};
 use crate::sys::failpoint::Failpoint;
+use applications::Watched;
 use artifacts::{Artifacts, Kept};
+use polls::Asked;
+use provenance::Marked;
 use serving::Waiting;
 use target::Targets;
 
@@ -78,6 +88,12 @@ pub struct Delivery {
     live: AtomicBool,
     /// Activations that wait to become healthy.
     gates: Mutex<BTreeMap<ReleaseRef, Waiting>>,
+    /// Applications whose Servings are at rest.
+    watched: Watched,
+    /// When sources were last asked.
+    asked: Asked,
+    /// Records and tags that are known to be there.
+    marked: Marked,
     /// Work that goes on after its caller left.
     tasks: TaskTracker,
     /// Runs of Menus are let go: whoever comes next goes on with them.
@@ -109,6 +125,9 @@ impl Delivery {
             queue: work::queue(),
             live: AtomicBool::new(false),
             gates: Mutex::default(),
+            watched: Watched::default(),
+            asked: Asked::default(),
+            marked: Marked::default(),
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),
         }))

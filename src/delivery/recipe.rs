@@ -4,31 +4,26 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::artifact::Record;
 use super::artifacts::{Artifacts, Place};
 use super::effective::Effective;
 use super::fault::{Fault, Result};
+use super::polls::must_ask;
 use super::promote::{Promotion, Taken};
 use super::render::{Inputs, Plan, Rendered};
 use super::source::{self, Content};
-use super::verify::recorded;
 use super::work::Next;
-use super::{Delivery, actor, render, stamp_new};
+use super::{Delivery, actor, render};
 use crate::model::delivery::{
-    ActivationCause, Artifact, ConditionStatus, ConditionType, Destination, GitSource, Menu,
-    OciRepository, Pantry, PantrySpec, Preparation, PreparationPhase, PreparationSource,
-    PreparationSpec, PreparationStatus, Recipe, RecipePhase, ReleaseKind, ReleaseMeta, ReleaseRef,
-    Revision, Serving, SourceFrom, SourceKind, keys,
+    ActivationCause, Artifact, ConditionStatus, ConditionType, Destination, Menu, OciRepository,
+    Pantry, PantrySpec, Preparation, PreparationSource, Recipe, RecipePhase, ReleaseKind,
+    ReleaseRef, Revision, Serving, SourceFrom, SourceKind, keys,
 };
 use crate::model::{Labels, Name};
 use crate::registry::client::Access;
 
-/// Hexadecimal digits of the artifact's digest in a Preparation's name, and how
-/// many more when that name is taken by another artifact.
-const SHORT: usize = 12;
-const LONGER: usize = 4;
 /// How long a Preparation that waits for its signature is left alone.
 const SIGNATURE_PROBE: Duration = Duration::from_secs(30);
 
@@ -54,9 +49,12 @@ impl Delivery {
     /// Brings one Recipe to where it should be.
     pub(super) async fn reconcile_recipe(&self, at: &ReleaseRef) -> Result<Next> {
         let Some(recipe) = self.read::<Recipe>(at)? else {
+            self.asked.forget(at);
+            self.mark_revisions(at, None).await;
             return Ok(Next::Rest);
         };
         if recipe.meta.deletion.is_some() {
+            self.asked.forget(at);
             return self.finish_recipe(&recipe).await;
         }
         if recipe.spec.suspend {
@@ -85,6 +83,7 @@ impl Delivery {
             }
             Err(fault) => {
                 self.say_failed(at, &recipe, &fault)?;
+                self.mark_revisions(at, None).await;
                 match fault.transient {
                     true => Err(fault),
                     false => Ok(Next::Rest),
@@ -107,8 +106,8 @@ impl Delivery {
         let version = source.version.clone().unwrap_or_default();
         // A template or a Pantry may name another one since.
         let elsewhere = recipe.status.resolved_source != Some(place(&reference, &version));
-        let now = Timestamp::now();
-        let known = match elsewhere || must_ask(recipe, source.poll_interval, now) {
+        let age = self.asked.age(&recipe.at());
+        let known = match elsewhere || must_ask(recipe, source.poll_interval, age) {
             true => None,
             false => recipe.status.resolved_source_digest.clone(),
         };
@@ -281,7 +280,12 @@ impl Delivery {
     ) -> Result<()> {
         let at = seen.at();
         let actor = actor::current();
-        let tagged = self.tagged(&at, &cooked).await;
+        let tagged = match &cooked {
+            Cooked::Same => 0,
+            Cooked::Again(_, artifact) | Cooked::New(_, artifact) => {
+                self.last_tagged(&at, artifact).await
+            }
+        };
         let revision = self.transact(|| {
             let now = Timestamp::now();
             let Some(mut recipe) = self.read::<Recipe>(&at)? else {
@@ -331,7 +335,7 @@ impl Delivery {
                 recipe.status.latest_preparation = Some(name);
                 recipe.status.latest_digest = Some(artifact.digest.clone());
                 recipe.status.latest_config_hash = Some(hash);
-                revision = Some((entry, artifact, parent));
+                revision = Some((entry, parent));
             }
             // Without a revision it was for nothing, and not for what comes next.
             for key in [keys::COMMIT_MESSAGE, keys::REFRESH] {
@@ -340,8 +344,7 @@ impl Delivery {
             let status = &mut recipe.status;
             if resolved.content.is_some() {
                 let same = status.resolved_source_digest.as_ref() == Some(&resolved.digest);
-                let polls = !effective.source.poll_interval.is_zero();
-                if !same || polls {
+                if !same || status.resolved_at.is_none() {
                     status.resolved_at = Some(now);
                 }
                 status.resolved_source_digest = Some(resolved.digest.clone());
@@ -365,14 +368,10 @@ impl Delivery {
             changes.push(recipe.into());
             Ok((changes, revision))
         })?;
-        let Some((entry, artifact, parent)) = revision else {
-            return Ok(());
-        };
-        let files = match &cooked {
-            Cooked::New(rendered, _) => rendered.files.clone(),
-            _ => Vec::new(),
-        };
-        let record = Record {
+        if resolved.content.is_some() {
+            self.asked.note(&at);
+        }
+        let fresh = revision.map(|(entry, parent)| Record {
             recipe: format!("{}/{}", at.namespace, at.name),
             revision: entry.number,
             message: entry.message,
@@ -380,101 +379,13 @@ impl Delivery {
             base_name: resolved.source.reference.clone(),
             actor: entry.actor,
             time: entry.time.map(|t| t.to_string()).unwrap_or_default(),
-            files,
-        };
-        // Told to others, and needed by nobody: a failure is not one of the Recipe.
-        let kept = async {
-            let place = self.place_of(&at.namespace, &artifact)?;
-            self.artifacts.record(&place, &artifact, &record).await
-        };
-        if let Err(error) = kept.await {
-            tracing::warn!(object = %at, %error, "the record of a revision was not stored");
-        }
+            files: match &cooked {
+                Cooked::New(rendered, _) => rendered.files.clone(),
+                _ => Vec::new(),
+            },
+        });
+        self.mark_revisions(&at, fresh).await;
         Ok(())
-    }
-
-    /// The highest revision that is tagged where an artifact is: of a Recipe of
-    /// this name that was deleted, for example. Numbers go on after it.
-    async fn tagged(&self, at: &ReleaseRef, cooked: &Cooked) -> i64 {
-        let artifact = match cooked {
-            Cooked::Same => return 0,
-            Cooked::Again(_, artifact) | Cooked::New(_, artifact) => artifact,
-        };
-        let found = async {
-            let place = self.place_of(&at.namespace, artifact)?;
-            self.artifacts.last_revision(&place).await
-        };
-        found.await.unwrap_or_else(|error| {
-            tracing::warn!(object = %at, %error, "earlier revisions are not known");
-            0
-        })
-    }
-
-    /// Name of the Preparation of an artifact, and the object where there is none yet.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "every one is a part of the object"
-    )]
-    fn preparation(
-        &self,
-        recipe: &Recipe,
-        effective: &Effective,
-        resolved: &Resolved,
-        rendered: &Rendered,
-        artifact: &Artifact,
-        revision: i64,
-        message: String,
-        now: Timestamp,
-    ) -> crate::api::Result<(Name, Option<Preparation>)> {
-        let hex = artifact.digest.trim_start_matches("sha256:");
-        let mut length = SHORT;
-        let name = loop {
-            let short = hex.get(..length).unwrap_or(hex);
-            let name: Name = format!("{}-{short}", recipe.meta.name).parse()?;
-            let at = ReleaseRef::new(ReleaseKind::Preparation, &recipe.meta.namespace, &name);
-            match self.read::<Preparation>(&at)? {
-                None => break name,
-                Some(found) if found.spec.artifact.digest == artifact.digest => {
-                    return Ok((name, None));
-                }
-                Some(_) => length += LONGER,
-            }
-        };
-        let mut meta = ReleaseMeta::new(recipe.meta.namespace.clone(), name.clone());
-        stamp_new(&mut meta);
-        let version = label(&resolved.source.version);
-        for (key, value) in [
-            (keys::RECIPE, recipe.meta.name.to_string()),
-            (keys::VERSION, version),
-            (keys::AUTO_DEPLOY, effective.auto_deploy.to_string()),
-        ] {
-            if !value.is_empty() {
-                meta.labels.insert(key.to_owned(), value);
-            }
-        }
-        let mut status = PreparationStatus {
-            observed_generation: 1,
-            phase: PreparationPhase::Ready,
-            ..Default::default()
-        };
-        let yes = ConditionStatus::True;
-        let conditions = &mut status.conditions;
-        conditions.set(ConditionType::Ready, yes, "Ready", "", 1, now);
-        let spec = PreparationSpec {
-            recipe: recipe.meta.name.clone(),
-            source: resolved.source.clone(),
-            renderer: rendered.renderer.clone(),
-            config_hash: rendered.config_hash.clone(),
-            artifact: artifact.clone(),
-            commit_message: message,
-            parent_digest: recipe.status.latest_digest.clone(),
-            git_source: git_source(resolved.content.as_ref()),
-            target: effective.target.clone(),
-            resources: rendered.resources.clone(),
-            revision,
-            inputs: Some(recorded(recipe, effective)),
-        };
-        Ok((name, Some(Preparation { meta, spec, status })))
     }
 
     fn hash_of(&self, cooked: &Cooked, at: &ReleaseRef, name: &Name) -> crate::api::Result<String> {
@@ -618,21 +529,6 @@ fn place(reference: &str, version: &str) -> String {
     format!("{reference} {version}").trim_end().to_owned()
 }
 
-/// Whether the source has to be asked: the spec changed, a refresh is wished,
-/// the poll interval is over, or the last attempt did not come through.
-fn must_ask(recipe: &Recipe, poll: Duration, now: Timestamp) -> bool {
-    let status = &recipe.status;
-    let polled = status.resolved_at.is_none_or(|at| {
-        let pause = SignedDuration::try_from(poll).unwrap_or(SignedDuration::MAX);
-        !poll.is_zero() && now.duration_since(at) >= pause
-    });
-    status.observed_generation != recipe.meta.generation
-        || recipe.meta.annotations.contains_key(keys::REFRESH)
-        || status.resolved_source_digest.is_none()
-        || !status.conditions.is_true(ConditionType::Ready)
-        || polled
-}
-
 fn message_of(recipe: &Recipe, seen: &Recipe) -> String {
     if let Some(message) = seen.meta.annotations.get(keys::COMMIT_MESSAGE) {
         return message.clone();
@@ -643,45 +539,6 @@ fn message_of(recipe: &Recipe, seen: &Recipe) -> String {
             "automatic: the source changed".to_owned()
         }
         _ => "automatic: the recipe changed".to_owned(),
-    }
-}
-
-/// A version as a legal label value.
-fn label(version: &str) -> String {
-    let legal = |c: char| match c.is_ascii_alphanumeric() || "._-".contains(c) {
-        true => c,
-        false => '-',
-    };
-    let text: String = version.chars().map(legal).take(63).collect();
-    text.trim_matches(|c: char| !c.is_ascii_alphanumeric())
-        .to_owned()
-}
-
-/// Source code behind an input, as its annotations tell.
-fn git_source(content: Option<&Content>) -> GitSource {
-    let Some(content) = content else {
-        return GitSource::default();
-    };
-    let text = |key: &str, most: usize| {
-        let key = format!("org.opencontainers.image.{key}");
-        let found = content.annotations.get(&key).map(String::as_str);
-        let text = found.unwrap_or_default();
-        text.chars().take(most).collect::<String>()
-    };
-    let repo = match text("source", 2048) {
-        empty if empty.is_empty() => text("url", 2048),
-        source => source,
-    };
-    let revision = text("revision", 512);
-    let commit = revision.rsplit([':', '@', '/']).next().unwrap_or_default();
-    let is_commit = commit.len() >= 7 && commit.bytes().all(|b| b.is_ascii_hexdigit());
-    GitSource {
-        repo,
-        tag: text("version", 256),
-        commit: match is_commit && commit.len() <= 64 {
-            true => commit.to_owned(),
-            false => String::new(),
-        },
     }
 }
 

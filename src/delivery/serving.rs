@@ -23,6 +23,9 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How often an absent Argo CD is asked for.
 const PROBE: Duration = Duration::from_secs(30);
 
+/// Reason of a cluster that does not answer, or has no Argo CD.
+const ARGOCD_UNAVAILABLE: &str = target::Reason::ArgoCdUnavailable.as_str();
+
 /// What is known of an activation that waits to become healthy. Kept in memory:
 /// after a restart the gate begins anew.
 #[derive(Debug, Clone)]
@@ -74,31 +77,47 @@ impl Delivery {
             Ok(activation) => activation,
             Err(fault) => return self.failed(&serving, recipe.as_ref(), &fault).await,
         };
+        let step = self.step(&serving, &activation, deployed, force).await;
+        let next = match step {
+            Ok(Next::Rest) if deployed => {
+                self.mark_active(at, &activation.artifact).await;
+                Next::Rest
+            }
+            Ok(next) => next,
+            // What runs goes on; only a verdict of its target takes it back.
+            Err(fault) if deployed && !force && !takes_back(&fault) => return Err(fault),
+            Err(fault) => self.failed(&serving, recipe.as_ref(), &fault).await?,
+        };
+        Ok(match next {
+            Next::Rest => self.watch_application(at, &activation),
+            other => other,
+        })
+    }
+
+    /// What is to be done about a Serving whose activation is known.
+    async fn step(
+        &self,
+        serving: &Serving,
+        activation: &Activation,
+        deployed: bool,
+        force: bool,
+    ) -> Result<Next> {
         let target = &self.targets;
         if deployed && !force {
-            return self.check_drift(&serving, &activation, target).await;
+            return self.check_drift(serving, activation, target).await;
         }
+        let current = serving.status.observed_generation == serving.meta.generation;
         let failed = current && serving.status.phase == ServingPhase::Failed;
-        if failed && !force && self.waiting(at, &serving).is_none() {
+        if failed && !force && self.waiting(&serving.at(), serving).is_none() {
             // What failed is left alone until it looks better by itself.
-            if !self.looks_better(&serving, &activation, target).await {
-                return Ok(match reason_of(&serving) {
-                    "ArgoCDUnavailable" => Next::Rest.or_after(PROBE),
+            if !self.looks_better(serving, activation, target).await {
+                return Ok(match reason_of(serving) {
+                    ARGOCD_UNAVAILABLE => Next::Rest.or_after(PROBE),
                     _ => Next::Rest,
                 });
             }
         }
-        let done = self.advance(&serving, &activation, target, force).await;
-        match done {
-            Ok(next) => Ok(next),
-            Err(fault) => self.failed(&serving, recipe.as_ref(), &fault).await,
-        }
-    }
-
-    /// What is on the target and differs from what is active.
-    pub(super) async fn drift(&self, serving: &Serving, recipe: &Recipe) -> Result<Vec<String>> {
-        let activation = self.activation(serving, Some(recipe)).await?;
-        Ok(self.targets.observe(&activation).await?.drift)
+        self.advance(serving, activation, target, force).await
     }
 
     /// Everything the target has to know.
@@ -329,91 +348,8 @@ impl Delivery {
             Ok((vec![now.into()], ()))
         })?;
         self.forget(&at);
-        let moved = async {
-            let place = self.place_of(&at.namespace, &activation.artifact)?;
-            self.artifacts.activate(&place, &activation.artifact).await
-        };
-        if let Err(error) = moved.await {
-            tracing::warn!(object = %at, %error, "the tag of what is active was not moved");
-        }
+        self.mark_active(&at, &activation.artifact).await;
         Ok(Next::Rest)
-    }
-
-    /// What is deployed is compared with the artifact, and put back (7.1, step 8).
-    async fn check_drift(
-        &self,
-        serving: &Serving,
-        activation: &Activation,
-        target: &dyn Target,
-    ) -> Result<Next> {
-        let observed = target.observe(activation).await?;
-        let heals = target::self_heals(&activation.target);
-        let drifted = !observed.synced && !observed.drift.is_empty();
-        let (status, reason, message) = match drifted {
-            true => (ConditionStatus::False, "Drifted", observed.drift.join("; ")),
-            false => {
-                let message = format!("{} is healthy", activation.preparation);
-                (ConditionStatus::True, "Synced", message)
-            }
-        };
-        let health = match &observed.health {
-            Health::Ready(_) => (
-                ConditionStatus::True,
-                "Healthy",
-                message_healthy(activation),
-            ),
-            Health::Waiting(what) => (ConditionStatus::False, "Degraded", what.clone()),
-            Health::Failed(reason, what) => (ConditionStatus::False, reason.as_str(), what.clone()),
-        };
-        self.transact(|| {
-            let Some(mut now) = self.same(serving)? else {
-                return Ok((Vec::new(), ()));
-            };
-            set(&mut now, ConditionType::Synced, status, reason, &message);
-            let (status, reason, message) = &health;
-            set(&mut now, ConditionType::Healthy, *status, reason, message);
-            let ready = match status {
-                ConditionStatus::True => "Deployed",
-                _ => reason,
-            };
-            set(&mut now, ConditionType::Ready, *status, ready, message);
-            Ok((vec![now.into()], ()))
-        })?;
-        // Work outstanding from a Menu's run: what it left is pruned now.
-        let outstanding = serving.status.lock.is_none()
-            && observed.synced
-            && target.plan(activation).await.is_ok_and(|plan| {
-                let prunes = |o: &target::Planned| o.action == target::Action::Prune;
-                plan.objects.iter().any(prunes)
-            });
-        if outstanding {
-            return self.passed(serving, activation, target).await;
-        }
-        if drifted && heals {
-            target.apply(activation).await?;
-            tracing::info!(object = %serving.at(), %message, "put back what drifted");
-            return Ok(Next::Soon(Duration::from_millis(100)));
-        }
-        Ok(Next::Rest)
-    }
-
-    /// Whether a Serving that failed is worth another attempt.
-    async fn looks_better(
-        &self,
-        serving: &Serving,
-        activation: &Activation,
-        target: &dyn Target,
-    ) -> bool {
-        match reason_of(serving) {
-            "Unhealthy" | "HealthTimeout" => {
-                let observed = target.observe(activation).await;
-                observed.is_ok_and(|o| o.synced && matches!(o.health, Health::Ready(_)))
-            }
-            "OptInRequired" | "ArgoCDUnavailable" | "ManifestInvalid" | "DeploymentFailed" => {
-                target.plan(activation).await.is_ok()
-            }
-            _ => true,
-        }
     }
 
     /// Persists what may be on the target from now on.
@@ -470,21 +406,18 @@ impl Delivery {
             now.status.phase = ServingPhase::Failed;
             now.status.observed_generation = now.meta.generation;
             let no = ConditionStatus::False;
-            set(
-                &mut now,
-                ConditionType::Ready,
-                no,
-                &fault.reason,
-                &fault.text(),
-            );
+            let ready = ConditionType::Ready;
+            set(&mut now, ready, no, &fault.reason, &fault.text());
             if gate {
-                set(
-                    &mut now,
-                    ConditionType::Healthy,
-                    no,
-                    &fault.reason,
-                    &fault.text(),
-                );
+                let healthy = ConditionType::Healthy;
+                set(&mut now, healthy, no, &fault.reason, &fault.text());
+            }
+            if fault.reason == ARGOCD_UNAVAILABLE {
+                // What was seen last may hold no longer.
+                for kind in [ConditionType::Synced, ConditionType::Healthy] {
+                    let unknown = ConditionStatus::Unknown;
+                    set(&mut now, kind, unknown, &fault.reason, &fault.text());
+                }
             }
             Ok((vec![now.into()], ()))
         })?;
@@ -507,7 +440,7 @@ impl Delivery {
             };
         }
         match fault.reason.as_str() {
-            "ArgoCDUnavailable" => Ok(Next::Rest.or_after(PROBE)),
+            ARGOCD_UNAVAILABLE => Ok(Next::Rest.or_after(PROBE)),
             _ if gate || !fault.transient => Ok(Next::Rest),
             _ => Err(fault),
         }
@@ -581,7 +514,7 @@ impl Delivery {
     }
 
     /// The Serving as it is now, if it still wants what was looked at.
-    fn same(&self, seen: &Serving) -> crate::api::Result<Option<Serving>> {
+    pub(super) fn same(&self, seen: &Serving) -> crate::api::Result<Option<Serving>> {
         let now: Option<Serving> = self.read(&seen.at())?;
         Ok(now.filter(|now| {
             now.meta.uid == seen.meta.uid
@@ -608,7 +541,7 @@ impl Delivery {
     }
 }
 
-fn set(
+pub(super) fn set(
     serving: &mut Serving,
     kind: ConditionType,
     status: ConditionStatus,
@@ -621,11 +554,13 @@ fn set(
     conditions.set(kind, status, reason, message, generation, now);
 }
 
-fn reason_of(serving: &Serving) -> &str {
-    let ready = serving.status.conditions.get(ConditionType::Ready);
-    ready.map_or("", |c| c.reason.as_str())
+/// Whether a failure of a look at what is deployed makes it `Failed` (delivery
+/// spec, section 11): nobody answers for it, or only a change helps.
+fn takes_back(fault: &Fault) -> bool {
+    fault.reason == ARGOCD_UNAVAILABLE || !fault.transient
 }
 
-fn message_healthy(activation: &Activation) -> String {
-    format!("{} is healthy", activation.preparation)
+pub(super) fn reason_of(serving: &Serving) -> &str {
+    let ready = serving.status.conditions.get(ConditionType::Ready);
+    ready.map_or("", |c| c.reason.as_str())
 }

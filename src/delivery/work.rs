@@ -146,6 +146,7 @@ impl Delivery {
         tracker.close();
         tracker.wait().await;
         self.live.store(false, Ordering::Release);
+        self.watched.end_all();
     }
 
     /// Has Servings looked at whose cells changed.

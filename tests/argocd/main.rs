@@ -204,7 +204,7 @@ async fn notices_changes(server: &Server, cluster: &Cluster) {
     let wanted = application("web");
     let limit = Duration::from_secs(30);
     let began = std::time::Instant::now();
-    let (seen, ()) = tokio::join!(argocd::changed(cluster, &wanted, limit), async {
+    let (seen, ()) = tokio::join!(argocd::changed(cluster, &wanted, None, limit), async {
         // Other Applications do not wake it.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let drift = json!({ "spec": { "project": "theirs" } });

@@ -234,7 +234,7 @@ fn a_menu_is_rolled_out_although_its_registry_goes_away() -> Verdict {
     let menu = format!(
         "{HEAD}kind: Menu\nmetadata: {{name: lunch}}\nspec:\n  \
          recipes: [{{name: web}}, {{name: api}}]\n  \
-         strategy: {{healthTimeout: 8s, minHealthy: 4s}}\n"
+         strategy: {{healthTimeout: 20s, minHealthy: 4s}}\n"
     );
     host.apply(&menu).ok();
     let run = host.start(&["menu", "run", "lunch", "--wait"]);

@@ -36,6 +36,7 @@ const SOURCE: &str = "org.opencontainers.image.source";
 const URL: &str = "org.opencontainers.image.url";
 const VERSION: &str = "org.opencontainers.image.version";
 const REVISION: &str = "org.opencontainers.image.revision";
+const CREATED: &str = "org.opencontainers.image.created";
 
 /// What goes into an artifact besides the documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,10 +196,7 @@ pub fn record(record: &Record, subject: &Blob) -> Packed {
             "org.opencontainers.image.base.name",
             record.base_name.as_str().into(),
         ),
-        (
-            "org.opencontainers.image.created",
-            record.time.as_str().into(),
-        ),
+        (CREATED, record.time.as_str().into()),
     ];
     if let Some(parent) = &record.parent {
         body.push(("parent", parent.as_str().into()));
@@ -255,6 +253,12 @@ pub fn signed(payload: Vec<u8>, signature: &str, subject: &Blob) -> Packed {
         config,
         layer,
     }
+}
+
+/// Whether annotations are those of a record of this time: no two revisions of a
+/// Recipe have the same one.
+pub fn is_of(annotations: &BTreeMap<String, String>, time: &str) -> bool {
+    annotations.get(CREATED).map(String::as_str) == Some(time)
 }
 
 /// What an artifact says of itself, before its layer is fetched.

@@ -90,6 +90,19 @@ impl Remote {
         }
     }
 
+    /// Whether the record of a revision made at this time refers to a manifest.
+    pub(super) async fn has_record(&self, digest: &str, time: &str) -> Result<bool> {
+        let listed = self.registry.referrers(digest).await;
+        let listed = listed.map_err(|error| self.unread(error))?;
+        Ok(listed.iter().any(|found| {
+            found.artifact_type == artifact::RECORD_TYPE
+                && found
+                    .annotations
+                    .as_ref()
+                    .is_some_and(|n| artifact::is_of(n, time))
+        }))
+    }
+
     /// Stores what refers to the artifact `subject`. A registry that keeps no
     /// list of referrers gets one under the tag that stands in for it.
     pub(super) async fn put_referrer(&self, packed: &Packed, subject: &str) -> Result<()> {

@@ -16,8 +16,8 @@ use crate::delivery::work::Next;
 use crate::delivery::{Delivery, actor, not_found};
 use crate::model::Name;
 use crate::model::delivery::{
-    Menu, MenuMember, MenuRun, Preparation, Recipe, ReleaseKind, ReleaseRef, RunPhase, Serving,
-    keys,
+    ActivationCause, ConditionType, Menu, MenuMember, MenuRun, Preparation, Recipe, ReleaseKind,
+    ReleaseRef, RunPhase, Serving, keys,
 };
 use crate::store;
 
@@ -47,9 +47,15 @@ impl Delivery {
             return Ok(Next::Rest);
         }
         // A member that is not ready yet has the Menu looked at again when it is.
+        if !self.all_ready(&menu)? {
+            return Ok(Next::Rest);
+        }
         let Ok(pointers) = self.pointers(&menu) else {
             return Ok(Next::Rest);
         };
+        if self.moves_held(&menu, &pointers)? {
+            return Ok(Next::Rest);
+        }
         let decision = decide(&menu, &pointers, false, actor::CONTROLLER, Timestamp::now());
         if let Decision::Run(run) = decision {
             let run = drive(&members, strategy, run, false).await?;
@@ -219,6 +225,34 @@ impl Delivery {
         }
     }
 
+    /// Whether every member that goes with its latest has one of its spec as it is
+    /// now.
+    fn all_ready(&self, menu: &Menu) -> Result<bool> {
+        for member in &menu.spec.recipes {
+            let at = ReleaseRef::new(ReleaseKind::Recipe, &menu.meta.namespace, &member.name);
+            let Some(recipe) = self.read::<Recipe>(&at)? else {
+                return Ok(false);
+            };
+            // What a pin names was made before, and stays as it is.
+            if member.preparation.is_none() && !is_ready(&recipe) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a run would move a Serving that somebody holds where it is.
+    fn moves_held(&self, menu: &Menu, pointers: &[(Option<Pointer>, Pointer)]) -> Result<bool> {
+        for (member, (now, wanted)) in menu.spec.recipes.iter().zip(pointers) {
+            let at = ReleaseRef::new(ReleaseKind::Serving, &menu.meta.namespace, &member.name);
+            let stays = now.as_ref() == Some(wanted);
+            if !stays && self.read::<Serving>(&at)?.is_some_and(|s| is_held(&s)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// What every member serves and should serve.
     fn pointers(&self, menu: &Menu) -> Result<Vec<(Option<Pointer>, Pointer)>> {
         let namespace = &menu.meta.namespace;
@@ -370,6 +404,21 @@ impl Delivery {
             emit: None,
         })
     }
+}
+
+/// Whether the latest of a Recipe is what its spec says. One that is suspended
+/// does not look at its spec.
+fn is_ready(recipe: &Recipe) -> bool {
+    let status = &recipe.status;
+    let current = recipe.spec.suspend || status.observed_generation == recipe.meta.generation;
+    current && status.conditions.is_true(ConditionType::Ready) && recipe.meta.deletion.is_none()
+}
+
+/// Whether somebody holds a Serving where it is. A run that went back holds its
+/// members as well, but only from that plan, which it remembers.
+fn is_held(serving: &Serving) -> bool {
+    let last = serving.status.activations.last();
+    serving.spec.hold.is_some() && last.is_none_or(|a| a.cause != ActivationCause::Menu)
 }
 
 /// The run that is not over, or that keeps its locks.

@@ -68,11 +68,10 @@ pub fn next(run: &MenuRun, strategy: &MenuStrategy, look: &Look) -> Step {
             Some(why) => Step::RollBack(why),
             None => activate(run, look),
         },
+        // First what was reached: it is not failed for the time this look came late.
+        RunPhase::Verifying if verified(run, strategy, look) => Step::Commit,
         RunPhase::Verifying => match fault(run, strategy, look) {
             Some(why) => Step::RollBack(why),
-            None if look.healthy_for >= strategy.min_healthy && all_healthy(run, look) => {
-                Step::Commit
-            }
             None => Step::Wait,
         },
         RunPhase::RollingBack => undo(run, strategy, look),
@@ -100,6 +99,15 @@ fn all_healthy(run: &MenuRun, look: &Look) -> bool {
         .all(|m| *health(m, look) == Health::Healthy)
 }
 
+/// Whether all members have been healthy together for long enough, and were so
+/// before the time was over.
+fn verified(run: &MenuRun, strategy: &MenuStrategy, look: &Look) -> bool {
+    let Some(late) = look.healthy_for.checked_sub(strategy.min_healthy) else {
+        return false;
+    };
+    all_healthy(run, look) && !over(run, strategy.health_timeout + late, look)
+}
+
 /// Why the run cannot succeed any more.
 fn fault(run: &MenuRun, strategy: &MenuStrategy, look: &Look) -> Option<String> {
     let failed = run.members.iter().find_map(|m| match health(m, look) {
@@ -107,9 +115,7 @@ fn fault(run: &MenuRun, strategy: &MenuStrategy, look: &Look) -> Option<String> 
         _ => None,
     });
     failed.or_else(|| {
-        // A run that was verified in time is not failed for the last second.
-        let limit = strategy.health_timeout + strategy.min_healthy;
-        over(run, limit, look).then(|| {
+        over(run, strategy.health_timeout, look).then(|| {
             let waiting = run.members.iter().find_map(|m| match health(m, look) {
                 Health::Waiting(what) => Some(format!("; {}: {what}", m.recipe)),
                 _ => None,

@@ -212,7 +212,7 @@ fn menu(depends: &[Vec<usize>], on_failure: MenuFailure) -> Menu {
         spec: MenuSpec {
             recipes: recipes.collect(),
             strategy: MenuStrategy {
-                health_timeout: Duration::from_millis(1),
+                health_timeout: Duration::from_millis(50),
                 min_healthy: Duration::from_millis(1),
                 on_failure,
                 ..MenuStrategy::default()
@@ -535,4 +535,40 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+/// What comes next after all members of a run were healthy for so long, when so
+/// much time has gone by since it began.
+fn verifying(healthy_for: u64, gone: u64) -> Step {
+    let menu = menu(&[vec![], vec![]], MenuFailure::Rollback);
+    let pairs = [(None, pointer("new")), (None, pointer("new"))];
+    let began = Timestamp::now();
+    let Decision::Run(mut run) = decide(&menu, &pairs, false, "me", began) else {
+        panic!("there is something to do");
+    };
+    run.phase = RunPhase::Verifying;
+    let strategy = MenuStrategy {
+        health_timeout: Duration::from_secs(60),
+        min_healthy: Duration::from_secs(10),
+        ..MenuStrategy::default()
+    };
+    let members = run.members.iter();
+    let look = Look {
+        now: began + Duration::from_secs(gone),
+        members: members
+            .map(|m| (m.recipe.clone(), Health::Healthy))
+            .collect(),
+        healthy_for: Duration::from_secs(healthy_for),
+    };
+    next(&run, &strategy, &look)
+}
+
+#[test]
+fn the_time_together_is_part_of_the_health_timeout() {
+    assert_eq!(verifying(9, 59), Step::Wait);
+    assert_eq!(verifying(10, 60), Step::Commit);
+    // It was reached in time, and seen late.
+    assert_eq!(verifying(15, 65), Step::Commit);
+    assert!(matches!(verifying(5, 61), Step::RollBack(_)));
+    assert!(matches!(verifying(10, 65), Step::RollBack(_)));
 }

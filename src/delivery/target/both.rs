@@ -41,6 +41,21 @@ impl Targets {
         &self.clusters
     }
 
+    /// Version of an activation's Application, once it is another one than `seen`
+    /// or after `limit`; at once without `seen`. Empty when there is none.
+    pub async fn application(
+        &self,
+        activation: &Activation,
+        seen: Option<&str>,
+        limit: Duration,
+    ) -> Result<String> {
+        let argocd = ArgoCd::new(self.clusters.clone());
+        match seen {
+            None => argocd.version(activation).await,
+            Some(seen) => argocd.changed_since(activation, seen, limit).await,
+        }
+    }
+
     fn of(&self, activation: &Activation) -> &dyn Target {
         match activation.target.kind {
             TargetType::Kuke => self.local.as_ref(),

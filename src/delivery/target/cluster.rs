@@ -31,6 +31,28 @@ impl ArgoCd {
         Self { clusters }
     }
 
+    /// Version of an activation's Application; empty when there is none.
+    pub(super) async fn version(&self, activation: &Activation) -> Result<String> {
+        let wanted = application(activation)?;
+        let cluster = &activation.target.argocd.cluster;
+        let cluster = self.clusters.cluster(cluster).await?;
+        Ok(argocd::version(&cluster, &wanted).await?)
+    }
+
+    /// Ends once that version is another one than `seen`, or after `limit`; gives
+    /// the version then. Nothing that happens between two calls is missed.
+    pub(super) async fn changed_since(
+        &self,
+        activation: &Activation,
+        seen: &str,
+        limit: Duration,
+    ) -> Result<String> {
+        let wanted = application(activation)?;
+        let cluster = &activation.target.argocd.cluster;
+        let cluster = self.clusters.cluster(cluster).await?;
+        Ok(argocd::changed(&cluster, &wanted, Some(seen), limit).await?)
+    }
+
     /// The Applications of older activations, with the one that takes their place.
     async fn retire(
         &self,
@@ -234,7 +256,7 @@ impl Target for ArgoCd {
             let wanted = application(activation)?;
             let cluster = &activation.target.argocd.cluster;
             let cluster = self.clusters.cluster(cluster).await?;
-            argocd::changed(&cluster, &wanted, limit).await?;
+            argocd::changed(&cluster, &wanted, None, limit).await?;
             Ok::<_, Error>(())
         };
         if watched.await.is_err() {

@@ -2,17 +2,13 @@
 //! follows from the answers. The schema and the semantics of server-side apply
 //! are the business of the tests against a real one.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri};
-use axum::response::{IntoResponse, Json, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+
+use super::super::apiserver::Server;
 
 use super::super::clusters::Clusters;
 use super::super::local::fake::Fake;
@@ -20,130 +16,6 @@ use super::super::{Action, Activation, Gate, Health, Reason, Target, Targets, Wi
 use super::ArgoCd;
 use crate::api::v1;
 use crate::model::delivery::{self, Artifact, DeletionPolicy, Resource, TargetType};
-
-const APPS: &str = "/apis/argoproj.io/v1alpha1/namespaces/argocd/applications";
-
-/// An API server.
-#[derive(Clone, Default)]
-struct Server(Arc<Mutex<Inside>>);
-
-#[derive(Default)]
-struct Inside {
-    /// Whether Argo CD is installed.
-    argocd: bool,
-    /// Objects by path.
-    objects: BTreeMap<String, Value>,
-    /// Patches: path with query, and body.
-    patches: Vec<(String, Value)>,
-    version: u64,
-}
-
-async fn answer(State(server): State<Server>, method: Method, uri: Uri, body: Bytes) -> Response {
-    let mut inside = server.0.lock().unwrap();
-    let path = uri.path().to_owned();
-    let dry = uri.query().is_some_and(|q| q.contains("dryRun=All"));
-    let missing = || {
-        let body = json!({ "kind": "Status", "status": "Failure", "code": 404, "message": "no", "reason": "NotFound" });
-        (StatusCode::NOT_FOUND, Json(body)).into_response()
-    };
-    match (method, path.as_str()) {
-        (_, "/version") => {
-            Json(json!({ "major": "1", "minor": "36", "gitVersion": "v1.36.0", "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": "" })).into_response()
-        }
-        (_, "/apis/argoproj.io/v1alpha1") if inside.argocd => Json(json!({
-            "kind": "APIResourceList", "groupVersion": "argoproj.io/v1alpha1", "resources": [{
-                "name": "applications", "singularName": "application", "namespaced": true,
-                "kind": "Application", "verbs": ["get"] }],
-        }))
-        .into_response(),
-        (Method::GET, path) => match inside.objects.get(path) {
-            Some(object) => Json(object.clone()).into_response(),
-            None => missing(),
-        },
-        (Method::PATCH, path) => {
-            let sent: Value = serde_json::from_slice(&body).unwrap();
-            inside.patches.push((uri.to_string(), sent.clone()));
-            let old = inside.objects.get(path).cloned();
-            let mut new = match &old {
-                // A merge patch of finalizers is the only one that is sent.
-                Some(old) if sent.get("spec").is_none() && sent.get("data").is_none() => {
-                    let mut new = old.clone();
-                    new["metadata"]["finalizers"] = sent["metadata"]["finalizers"].clone();
-                    new
-                }
-                Some(old) => {
-                    let mut new = sent;
-                    if let Some(status) = old.get("status") {
-                        new["status"] = status.clone();
-                    }
-                    new
-                }
-                None => sent,
-            };
-            let plain = |object: &Value| {
-                let mut object = object.clone();
-                let meta = object["metadata"].as_object_mut().unwrap();
-                meta.remove("resourceVersion");
-                meta.remove("uid");
-                object
-            };
-            let same = old.as_ref().is_some_and(|old| plain(old) == plain(&new));
-            if same && let Some(old) = &old {
-                new = old.clone();
-            } else {
-                inside.version += 1;
-                new["metadata"]["resourceVersion"] = inside.version.to_string().into();
-                new["metadata"]["uid"] = "1".into();
-            }
-            if !dry {
-                inside.objects.insert(path.to_owned(), new.clone());
-            }
-            Json(new).into_response()
-        }
-        (Method::DELETE, path) => {
-            let Some(object) = inside.objects.get_mut(path) else {
-                return missing();
-            };
-            let held = object["metadata"]["finalizers"].as_array();
-            if held.is_some_and(|f| !f.is_empty()) {
-                object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
-                return Json(object.clone()).into_response();
-            }
-            let gone = inside.objects.remove(path);
-            Json(gone).into_response()
-        }
-        _ => missing(),
-    }
-}
-
-impl Server {
-    /// Serves on the loopback interface; gives a kubeconfig.
-    async fn start(&self) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = Router::new().fallback(answer).with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
-             clusters: [{{name: c, cluster: {{server: 'http://{address}'}}}}]\n\
-             contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
-             users: [{{name: u, user: {{token: t}}}}]\n"
-        )
-    }
-
-    fn set(&self, change: impl FnOnce(&mut Inside)) {
-        change(&mut self.0.lock().unwrap());
-    }
-
-    fn application(&self, name: &str) -> Option<Value> {
-        let inside = self.0.lock().unwrap();
-        inside.objects.get(&format!("{APPS}/{name}")).cloned()
-    }
-
-    fn edit(&self, name: &str, edit: impl FnOnce(&mut Value)) {
-        self.set(|s| edit(s.objects.get_mut(&format!("{APPS}/{name}")).unwrap()));
-    }
-}
 
 fn digest() -> String {
     format!("sha256:{}", "ab".repeat(32))
@@ -227,8 +99,9 @@ async fn without_argocd_nothing_is_kept_and_the_reason_is_told() {
     assert_eq!(made.secret, "argocd/kukeon-registry");
     let secret = || {
         let path = "/api/v1/namespaces/argocd/secrets/kukeon-registry";
-        let inside = server.0.lock().unwrap();
-        inside.objects[path]["data"].clone()
+        let mut data = Value::Null;
+        server.set(|s| data = s.objects[path]["data"].clone());
+        data
     };
     let encoded = |text: &str| json!(STANDARD.encode(text));
     assert_eq!(secret()["username"], encoded("robot"));
@@ -291,7 +164,7 @@ async fn one_application_with_exactly_these_fields() {
     };
     assert_eq!(applied.inventory, [entry]);
     assert_eq!(plan.inventory(), applied.inventory);
-    let (place, sent) = server.0.lock().unwrap().patches.last().cloned().unwrap();
+    let (place, sent) = server.sent().pop().unwrap();
     assert!(place.contains("fieldManager=kukeon"), "{place}");
     assert!(!place.contains("force=true"), "{place}");
     assert_eq!(
@@ -462,7 +335,7 @@ async fn a_registry_that_no_cluster_can_reach() {
     wanted.artifact.oci_ref = format!("oci://reg.example/web@{}", digest());
     target.plan(&wanted).await.unwrap();
     target.apply(&wanted).await.unwrap();
-    let (_, sent) = server.0.lock().unwrap().patches.last().cloned().unwrap();
+    let (_, sent) = server.sent().pop().unwrap();
     let source = &sent["spec"]["source"];
     assert_eq!(source["repoURL"], "oci://reg.example/web");
     assert_eq!(source["targetRevision"], digest());

@@ -30,7 +30,7 @@ pub enum Reason {
 
 impl Reason {
     /// As written in conditions and events.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Reason::ManifestInvalid => "ManifestInvalid",
             Reason::OptInRequired => "OptInRequired",

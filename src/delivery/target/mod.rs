@@ -6,6 +6,8 @@
 //! [`Target::prune`], persist what it returns. Each of these may be repeated at
 //! any point, after a crash as well.
 
+#[cfg(test)]
+pub(in crate::delivery) mod apiserver;
 pub mod argocd;
 mod both;
 mod cluster;
@@ -23,6 +25,8 @@ pub use both::Targets;
 pub use cluster::ArgoCd;
 pub use error::{Error, Problem, Reason, Result};
 pub use local::Local;
+#[cfg(test)]
+pub(in crate::delivery) use local::fake::Fake;
 
 use crate::model::Name;
 use crate::model::delivery::{self, Artifact, DeletionPolicy, Resource, TargetType};

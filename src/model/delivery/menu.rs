@@ -51,7 +51,8 @@ pub struct MenuStrategy {
     pub activation: Activation,
     /// How long preparing may take.
     pub prepare_timeout: Duration,
-    /// How long all members may take to become healthy.
+    /// How long all members may take until they were healthy together for
+    /// `min_healthy`.
     pub health_timeout: Duration,
     /// How long they must stay healthy together.
     pub min_healthy: Duration,

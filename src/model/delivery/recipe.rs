@@ -188,7 +188,7 @@ pub struct RecipeStatus {
     /// Place, and version if any, that was resolved: with a template or a Pantry
     /// it changes without the Recipe.
     pub resolved_source: Option<String>,
-    /// When the source was last resolved.
+    /// When the source last resolved to something new.
     pub resolved_at: Option<Timestamp>,
     /// Number of the newest revision; 0 before the first.
     pub revision: i64,

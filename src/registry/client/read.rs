@@ -1,5 +1,7 @@
 //! Blobs in memory, and who refers to a manifest.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::http::chain;
@@ -14,6 +16,8 @@ pub struct Referrer {
     pub digest: String,
     /// What it is; empty where its registry does not say.
     pub artifact_type: String,
+    /// Annotations of its manifest, where its registry tells them.
+    pub annotations: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]

@@ -52,6 +52,8 @@ impl Cluster {
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(ANSWER);
         config.write_timeout = Some(ANSWER);
+        // Whoever asks tries again at its own pace, and says why meanwhile.
+        config.default_retry = false;
         Ok(Self {
             name: name.to_owned(),
             config,
@@ -69,7 +71,18 @@ impl Cluster {
     }
 
     pub(super) fn client(&self) -> Result<Client> {
-        Client::try_from(self.config.clone()).map_err(|e| Error::Connection {
+        self.client_of(self.config.clone())
+    }
+
+    /// A client that may hear nothing for so long.
+    pub(super) fn watching(&self, limit: Duration) -> Result<Client> {
+        let mut config = self.config.clone();
+        config.read_timeout = Some(limit + ANSWER);
+        self.client_of(config)
+    }
+
+    fn client_of(&self, config: Config) -> Result<Client> {
+        Client::try_from(config).map_err(|e| Error::Connection {
             cluster: self.name.clone(),
             detail: e.to_string(),
         })

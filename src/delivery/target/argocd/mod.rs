@@ -15,11 +15,11 @@ mod testing;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
-use kube::Api;
 use kube::api::{
     DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy, WatchEvent,
     WatchParams,
 };
+use kube::{Api, Client};
 
 pub use application::{Application, ownership};
 pub use cluster::Cluster;
@@ -163,29 +163,58 @@ fn owned(cluster: &Cluster, live: &DynamicObject, wanted: &Application) -> Resul
     }
 }
 
-/// Ends once the Application was changed or deleted by anybody, or after
-/// `limit`. For callers that then observe and, where needed, apply again.
-pub async fn changed(cluster: &Cluster, wanted: &Application, limit: Duration) -> Result<()> {
+/// Version of the Application as it is now; empty when there is none.
+pub async fn version(cluster: &Cluster, wanted: &Application) -> Result<String> {
     let api = api(cluster, &wanted.namespace).await?;
+    version_by(&api, cluster, wanted).await
+}
+
+/// Ends once the Application is in another version than `seen`, because anybody
+/// changed or deleted it, or after `limit`; gives the version then. Without
+/// `seen` it is the one that is found at first. For callers that then observe
+/// and, where needed, apply again.
+pub async fn changed(
+    cluster: &Cluster,
+    wanted: &Application,
+    seen: Option<&str>,
+    limit: Duration,
+) -> Result<String> {
+    let client = cluster.watching(limit)?;
+    let api = api_by(client, cluster, &wanted.namespace).await?;
     let of = |e| Error::of(cluster, wanted.place(cluster.name()), e);
     let name = format!("metadata.name={}", wanted.name);
-    let now = api.get_opt(&wanted.name).await.map_err(of)?;
-    // With a version only later events come; without, the object itself first.
-    let version = now
-        .and_then(|o| o.metadata.resource_version)
-        .unwrap_or_default();
+    let now = version_by(&api, cluster, wanted).await?;
+    if seen.is_some_and(|seen| seen != now) {
+        return Ok(now);
+    }
     let params = WatchParams::default().fields(&name).timeout(
         u32::try_from(limit.as_secs())
             .unwrap_or(u32::MAX)
             .clamp(1, 290),
     );
-    let events: BoxStream<'_, _> = api.watch(&params, &version).await.map_err(of)?.boxed();
+    // With a version only later events come; without, the object itself first.
+    let events: BoxStream<'_, _> = api.watch(&params, &now).await.map_err(of)?.boxed();
     let relevant = events.try_filter(|e| std::future::ready(!matches!(e, WatchEvent::Bookmark(_))));
-    // An expired version or an end of the stream is a reason to look, as well.
     match tokio::time::timeout(limit, std::pin::pin!(relevant).try_next()).await {
         Ok(Err(e)) => Err(of(e)),
-        Ok(Ok(_)) | Err(_) => Ok(()),
+        Ok(Ok(Some(WatchEvent::Added(live) | WatchEvent::Modified(live)))) => {
+            Ok(live.metadata.resource_version.unwrap_or_default())
+        }
+        Ok(Ok(Some(WatchEvent::Deleted(_)))) => Ok(String::new()),
+        // An expired version or an end of the stream: the next call compares.
+        Ok(Ok(_)) | Err(_) => Ok(now),
     }
+}
+
+async fn version_by(
+    api: &Api<DynamicObject>,
+    cluster: &Cluster,
+    wanted: &Application,
+) -> Result<String> {
+    let live = api.get_opt(&wanted.name).await;
+    let live = live.map_err(|e| Error::of(cluster, wanted.place(cluster.name()), e))?;
+    let version = live.and_then(|live| live.metadata.resource_version);
+    Ok(version.unwrap_or_default())
 }
 
 /// Deletes the Application. Without `cascade` the workload is left where it is.
@@ -246,7 +275,11 @@ pub async fn delete(cluster: &Cluster, wanted: &Application, cascade: bool) -> R
 
 /// The Applications of a namespace, once the cluster is known to serve them.
 async fn api(cluster: &Cluster, namespace: &str) -> Result<Api<DynamicObject>> {
-    let client = cluster.client()?;
+    api_by(cluster.client()?, cluster, namespace).await
+}
+
+/// The same through a client of the caller's.
+async fn api_by(client: Client, cluster: &Cluster, namespace: &str) -> Result<Api<DynamicObject>> {
     connect::check_served(cluster, &client).await?;
     Ok(Api::namespaced_with(
         client,
