@@ -11,7 +11,7 @@ use crate::api::{Code, Error, Result, v1beta1, yaml};
 use crate::apply::{self, Wanted};
 use crate::client::EventStream;
 use crate::model::delivery::{AnyRelease, Preparation, ReleaseKind, ReleaseMeta, ReleaseRef, keys};
-use crate::model::{AnyObject, Labels};
+use crate::model::{AnyObject, Labels, duration};
 use crate::scheme::{self, Secrets};
 use crate::store::ReleaseChange;
 
@@ -177,6 +177,7 @@ impl Delivery {
     /// The object as it will be, made of what is there and what is wanted.
     pub(super) fn merged(&self, mut new: AnyRelease, mode: Mode) -> Result<Applied> {
         let at = new.at();
+        could_end(&new)?;
         let Some(old) = self.store.release(&at)? else {
             if matches!(new, AnyRelease::Preparation(_) | AnyRelease::Serving(_)) {
                 return Err(made_by_controllers(&at));
@@ -307,6 +308,25 @@ fn over(
         _ => {}
     }
     Ok(object)
+}
+
+/// A Menu none of whose runs could end well is refused when it is given: what is
+/// stored already can be read all the same.
+fn could_end(release: &AnyRelease) -> Result<()> {
+    let AnyRelease::Menu(menu) = release else {
+        return Ok(());
+    };
+    let strategy = &menu.spec.strategy;
+    if strategy.min_healthy < strategy.health_timeout {
+        return Ok(());
+    }
+    let message = format!(
+        "{}: spec.strategy.minHealthy ({}) has to be shorter than healthTimeout ({}), within which it counts",
+        menu.at(),
+        duration::show(strategy.min_healthy),
+        duration::show(strategy.health_timeout)
+    );
+    Err(Error::invalid("OutOfRange", message))
 }
 
 /// Remembers who asks for a promotion by label: it is done later, by a controller.

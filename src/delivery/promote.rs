@@ -257,11 +257,11 @@ impl Delivery {
     /// transaction. While a Menu holds the Serving the labels wait, as they do
     /// while the artifact cannot be read.
     pub(super) async fn take_approvals(&self, recipe: &Recipe) -> Result<Taken> {
-        let Some(newest) = self.approved(recipe)?.into_iter().next() else {
+        let Some(checked) = self.approved(recipe)?.into_iter().next() else {
             return Ok(Taken::Nothing);
         };
-        if let Err(fault) = self.acceptable(&newest).await {
-            tracing::warn!(object = %newest.at(), reason = fault.reason, error = %fault, "its approval waits");
+        if let Err(fault) = self.acceptable(&checked).await {
+            tracing::warn!(object = %checked.at(), reason = fault.reason, error = %fault, "its approval waits");
             return Ok(Taken::Waits);
         }
         let taken = self.transact(|| {
@@ -269,6 +269,11 @@ impl Delivery {
             let Some(newest) = approved.first() else {
                 return Ok((Vec::new(), Taken::Nothing));
             };
+            if newest.meta.name != checked.meta.name {
+                // Approved meanwhile, and not looked at yet.
+                self.enqueue(&recipe.at());
+                return Ok((Vec::new(), Taken::Waits));
+            }
             let actor = approver(&newest.meta);
             let (mut changes, _) = self.pointer(&Promotion {
                 namespace: recipe.meta.namespace.clone(),

@@ -24,8 +24,9 @@ use crate::model::delivery::{
 use crate::model::{Labels, Name};
 use crate::registry::client::Access;
 
-/// How long a Preparation that waits for its signature is left alone.
-const SIGNATURE_PROBE: Duration = Duration::from_secs(30);
+/// How long a Preparation that waits for its signature, or for its artifact, is
+/// left alone.
+pub(super) const SIGNATURE_PROBE: Duration = Duration::from_secs(30);
 
 /// What a source resolved to.
 pub(super) struct Resolved {
@@ -71,11 +72,12 @@ impl Delivery {
         match cooked.await {
             Ok((effective, resolved, cooked)) => {
                 self.record(&recipe, &effective, &resolved, cooked).await?;
+                // What was lost may have come back.
+                let waits = waits && self.approvals(&recipe).await? == Taken::Waits;
+                let mut next = self.deploy(at, effective.auto_deploy).await?;
                 if waits {
-                    // What was lost may have come back.
-                    self.approvals(&recipe).await?;
+                    next = next.or_after(SIGNATURE_PROBE);
                 }
-                let next = self.deploy(at, effective.auto_deploy).await?;
                 Ok(match effective.source.poll_interval {
                     pause if pause.is_zero() => next,
                     pause => next.or_after(pause),
@@ -86,6 +88,7 @@ impl Delivery {
                 self.mark_revisions(at, None).await;
                 match fault.transient {
                     true => Err(fault),
+                    false if waits => Ok(Next::Rest.or_after(SIGNATURE_PROBE)),
                     false => Ok(Next::Rest),
                 }
             }

@@ -39,7 +39,7 @@ impl Delivery {
         let place = self.place_of(&at.namespace, artifact)?;
         let trust = self.trust(&request.public_keys)?;
         let (signature, signed) = self.signature(&place, &preparation, &trust).await;
-        let mut verified = signed.0 != DIFFERS;
+        let mut verified = signed.0 == OK;
         let mut checks = Vec::new();
         let check = |section: &str, name: &str, (status, detail, remediation): Seen| v1::Check {
             section: section.to_owned(),
@@ -208,8 +208,8 @@ impl Delivery {
             .await
     }
 
-    /// Whose signatures count: the Kitchen's keys, and those of a caller who asks
-    /// for one of them.
+    /// Whose signatures count: the Kitchen's keys, or those that a caller asks for
+    /// in their place.
     fn trust(&self, asked: &[String]) -> api::Result<Trust> {
         let own = self.kitchen()?.map(|kitchen| kitchen.spec.signatures);
         let own = own.unwrap_or_default();
@@ -218,7 +218,10 @@ impl Delivery {
                 Error::invalid("BadKey", why).hint("give a public key as PEM, such as cosign.pub")
             })
         };
-        let keys = asked.iter().chain(&own.public_keys).map(read);
+        let keys = match asked.is_empty() {
+            true => own.public_keys.iter().map(read),
+            false => asked.iter().map(read),
+        };
         Ok(Trust {
             keys: keys.collect::<api::Result<_>>()?,
             required: own.required || !asked.is_empty(),
@@ -238,27 +241,47 @@ impl Delivery {
             Err(fault) => return ("unknown", (UNKNOWN, fault.message, fault.hint)),
         };
         let types = signatures.types.join(", ");
-        let nobody = || sign_it(preparation);
-        match trust.signer(&signatures) {
-            Some(key) => (
+        let says =
+            |signature, status, detail: String, hint: String| (signature, (status, detail, hint));
+        if let Some(key) = trust.signer(&signatures) {
+            return says(
                 "valid",
-                (OK, format!("signed with the key {key}"), String::new()),
-            ),
-            None if types.is_empty() && !trust.required => {
-                ("none", (OK, "none".to_owned(), String::new()))
-            }
-            None if types.is_empty() => ("none", (DIFFERS, "none".to_owned(), nobody())),
-            None if trust.keys.is_empty() => {
-                let hint = "--key FILE checks it, as do keys in the Kitchen's spec.signatures";
-                let detail = format!("present, not checked: {types}");
-                ("present", (OK, detail, hint.to_owned()))
-            }
-            None => {
-                let known: Vec<_> = trust.keys.iter().map(ToString::to_string).collect();
-                let detail = format!("{types}: not made with {}", known.join(" or "));
-                ("invalid", (DIFFERS, detail, nobody()))
-            }
+                OK,
+                format!("signed with the key {key}"),
+                String::new(),
+            );
         }
+        let hint = sign_it(preparation);
+        if !signatures.found.is_empty() && !trust.keys.is_empty() {
+            let known: Vec<_> = trust.keys.iter().map(ToString::to_string).collect();
+            let detail = format!("{types}: not made with {}", known.join(" or "));
+            return says("invalid", DIFFERS, detail, hint);
+        }
+        let status = if trust.required { DIFFERS } else { OK };
+        if types.is_empty() {
+            return says(
+                "none",
+                status,
+                "none".to_owned(),
+                match trust.required {
+                    true => hint,
+                    false => String::new(),
+                },
+            );
+        }
+        let hint = match (trust.required, trust.keys.is_empty()) {
+            (true, _) => hint,
+            (false, true) => {
+                "--key FILE checks it, as do keys in the Kitchen's spec.signatures".to_owned()
+            }
+            (false, false) => String::new(),
+        };
+        says(
+            "present",
+            status,
+            format!("present, not checked: {types}"),
+            hint,
+        )
     }
 
     /// Keeps a signature that was made elsewhere beside the artifact.

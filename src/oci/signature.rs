@@ -12,7 +12,9 @@ use rustls::pki_types::{PrivateKeyDer, SignatureVerificationAlgorithm, SubjectPu
 use serde::Deserialize;
 use serde_json::Value;
 use webpki::RawPublicKeyEntity;
-use webpki::ring::{ECDSA_P256_SHA256, ECDSA_P384_SHA384, ED25519, RSA_PKCS1_2048_8192_SHA256};
+use webpki::ring::{
+    ECDSA_P256_SHA256, ECDSA_P384_SHA256, ECDSA_P384_SHA384, ED25519, RSA_PKCS1_2048_8192_SHA256,
+};
 
 use super::Digest;
 
@@ -30,8 +32,9 @@ const STATEMENT: &str = "application/vnd.in-toto+json";
 /// Other predicates say something about an artifact, and do not vouch for it.
 const SIGNED: &str = "https://sigstore.dev/cosign/sign/v1";
 /// One of them fits a key.
-const ALGORITHMS: [&dyn SignatureVerificationAlgorithm; 4] = [
+const ALGORITHMS: [&dyn SignatureVerificationAlgorithm; 5] = [
     ECDSA_P256_SHA256,
+    ECDSA_P384_SHA256,
     ECDSA_P384_SHA384,
     ED25519,
     RSA_PKCS1_2048_8192_SHA256,

@@ -60,9 +60,9 @@ fn a_run_that_halts_is_forced(mode: Mode) -> Verdict {
             .says(&["menu", "lunch"]);
     }
     host.kuke(&["menu", "force", "lunch"]).ok();
-    for name in ["front", "back"] {
-        assert!(!locked(&host, name));
-    }
+    eventually(20.0, "the locks are given up", || {
+        ["front", "back"].iter().all(|name| !locked(&host, name))
+    });
     assert_eq!(versions(&host), ["v2", "v2"], "they stay as they are");
     assert_ne!(text(&first), newest);
     host.kuke(&["rollback", "front", "--wait"]).ok();
@@ -103,6 +103,13 @@ fn members_are_pinned(mode: Mode) -> Verdict {
     assert_ne!(done.code, 0, "{}", done.show());
     done.says(&["rev-9"]);
     assert_eq!(versions(&host), ["v2", "v2"]);
+    // Times that no run could keep.
+    let done = host.apply(
+        "apiVersion: delivery.kokumi.dev/v1alpha1\nkind: Menu\nmetadata: {name: lunch}\nspec:\n  \
+         recipes: [{name: back}, {name: front}]\n  strategy: {healthTimeout: 1m, minHealthy: 1m}\n",
+    );
+    assert_ne!(done.code, 0, "{}", done.show());
+    done.says(&["minHealthy", "healthTimeout"]);
     // Two members that want the same cell.
     let root = host.dir.join("sources");
     let same = "apiVersion: delivery.kokumi.dev/v1alpha1\nkind: Recipe\nmetadata: {name: twin}\n";

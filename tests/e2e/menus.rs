@@ -303,7 +303,7 @@ fn an_open_run_holds_no_end_up() -> Verdict {
     host.apply(
         "apiVersion: delivery.kokumi.dev/v1alpha1\nkind: Menu\nmetadata: {name: lunch}\nspec:\n  \
          recipes: [{name: back}, {name: front}]\n  \
-         strategy: {healthTimeout: 10m, minHealthy: 10m}\n",
+         strategy: {healthTimeout: 10m, minHealthy: 9m}\n",
     )
     .ok();
     let verifying = |host: &Host| {

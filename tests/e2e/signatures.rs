@@ -102,7 +102,7 @@ fn nothing_unsigned_is_activated(mode: Mode) -> Verdict {
     host.apply(&recipe(&beside, "").replace("name: web", "name: side"))
         .ok();
     let menu = format!(
-        "{HEAD}kind: Menu\nmetadata: {{name: lunch}}\nspec: {{recipes: [{{name: web}}, {{name: side}}]}}\n"
+        "{HEAD}kind: Menu\nmetadata: {{name: lunch}}\nspec: {{recipes: [{{name: web}}, {{name: side}}], strategy: {{healthTimeout: 20s, minHealthy: 300ms}}}}\n"
     );
     host.apply(&menu).ok();
     let done = host.kuke(&["menu", "run", "lunch", "--wait"]);
@@ -125,7 +125,12 @@ fn nothing_unsigned_is_activated(mode: Mode) -> Verdict {
     assert_eq!(signature(&host, &prep, &[]), (1, "none".to_owned()));
     sign(&["--key", &release]).ok().says(&["signed"]);
     assert_eq!(signature(&host, &prep, &[]), (0, "valid".to_owned()));
-    // Who asks for a key of their own, is told of that one, too.
+    // Who asks for a key of their own is told of that one only.
+    let with_other = ["--key", other_pub.as_str()];
+    assert_eq!(
+        signature(&host, &prep, &with_other),
+        (1, "invalid".to_owned())
+    );
     host.apply(&kitchen(&dir, false, &[&other_pub])).ok();
     assert_eq!(signature(&host, &prep, &[]), (1, "invalid".to_owned()));
     let with_key = ["--key", release_pub.as_str()];
@@ -137,10 +142,14 @@ fn nothing_unsigned_is_activated(mode: Mode) -> Verdict {
         .ok();
     host.kuke(&["promote", "web", "--wait"]).ok();
     assert_eq!(active(&host, "web"), prep);
-    // What is active stays, whatever is demanded later.
+    // What is active stays, whatever is demanded later, also in a Menu.
     host.apply(&kitchen(&dir, true, &[&other_pub])).ok();
     host.kuke(&["sync", "web"]).ok();
     assert_eq!(active(&host, "web"), prep);
+    let side = latest(&host, "side");
+    host.kuke(&["prep", "sign", &side, "--key", &other]).ok();
+    host.kuke(&["menu", "retry", "lunch", "--wait"]).ok();
+    assert_eq!(active(&host, "side"), side);
     host.finish();
     Ok(())
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Place;
-use super::signatures::{MOST, Manifests, is_signature};
+use super::signatures::{Layers, MOST, is_signature, layers};
 use crate::delivery::artifact::{self, Blob, Described, Packed};
 use crate::delivery::fault::{Fault, Result};
 use crate::model::delivery::Artifact;
@@ -169,26 +169,30 @@ impl Remote {
 
     /// What looks like a signature of a manifest: what refers to it, and what has
     /// this tag.
-    pub(super) async fn signatures(&self, digest: &str, tag: &str) -> Result<Manifests> {
-        let listed = self.registry.referrers(digest).await;
-        let listed = listed.map_err(|error| self.unread(error))?;
+    pub(super) async fn signatures(&self, digest: &str, tag: &str) -> Result<Layers> {
         let mut types = Vec::new();
-        let mut manifests = Vec::new();
-        for entry in listed {
-            if is_signature(&entry.artifact_type) && manifests.len() < MOST {
-                manifests.push(self.manifest(&entry.digest).await?.bytes);
-                types.push(entry.artifact_type);
-            }
-        }
+        let mut found = Vec::new();
         match self.registry.manifest(tag).await {
-            Ok(found) => {
+            Ok(manifest) => {
                 types.push(SIMPLE_TYPE.to_owned());
-                manifests.push(found.bytes);
+                found.extend(layers(&manifest.bytes));
             }
             Err(Error::NotFound(_)) => {}
             Err(error) => return Err(self.unread(error)),
         }
-        Ok((types, manifests))
+        let listed = self.registry.referrers(digest).await;
+        let listed = listed.map_err(|error| self.unread(error))?.into_iter();
+        let listed = listed.filter(|entry| is_signature(&entry.artifact_type));
+        for entry in listed.take(MOST) {
+            match self.manifest(&entry.digest).await {
+                Ok(manifest) => found.extend(layers(&manifest.bytes)),
+                Err(fault) if fault.transient => return Err(fault),
+                // One that was deleted, and is listed still, hides no other.
+                Err(_) => {}
+            }
+            types.push(entry.artifact_type);
+        }
+        Ok((types, found))
     }
 
     /// A small blob; none where the registry does not have it.

@@ -11,9 +11,11 @@ use crate::oci::signature::{BUNDLE_TYPE, SIMPLE_ANNOTATION, SIMPLE_LAYER, SIMPLE
 use crate::registry::{self, Reference, Tag};
 
 /// Largest layer of a signature that is read, in bytes.
-const MAX_SIGNATURE: u64 = 1 << 20;
-/// So many signatures are looked at, of whoever pushed them.
-pub(super) const MOST: usize = 64;
+const MAX_SIGNATURE: u64 = 64 << 10;
+/// So many manifests of signatures are looked at, of whoever pushed them.
+pub(super) const MOST: usize = 128;
+/// So many layers of one manifest.
+const LAYERS: usize = 16;
 
 /// What is there of signatures.
 #[derive(Debug, Default)]
@@ -40,13 +42,12 @@ impl Artifacts {
             Fault::new("ArtifactUnavailable", message)
         })?;
         let tag = format!("{}.sig", artifact.digest.replacen(':', "-", 1));
-        let (mut types, manifests) = match at.at.is_local() {
-            true => self.manifests_here(artifact, &tag).await?,
+        let (mut types, layers) = match at.at.is_local() {
+            true => self.layers_here(artifact, &tag).await?,
             false => Remote::new(at).signatures(&artifact.digest, &tag).await?,
         };
         let mut found = Vec::new();
-        let layers = manifests.iter().flat_map(|bytes| layers(bytes));
-        for layer in layers.take(MOST) {
+        for layer in layers {
             let Some(bytes) = self.layer(at, artifact, &layer).await? else {
                 continue;
             };
@@ -86,34 +87,35 @@ impl Artifacts {
         Ok(digest)
     }
 
-    async fn manifests_here(&self, artifact: &Artifact, tag: &str) -> Result<Manifests> {
+    async fn layers_here(&self, artifact: &Artifact, tag: &str) -> Result<Layers> {
         let (repository, digest) = place(artifact)?;
         let tag = tag.to_owned();
         self.blocking(move |storage| {
             let mut types = Vec::new();
-            let mut manifests = Vec::new();
-            for entry in storage.referrers(&repository, &digest, None)? {
-                let artifact_type = entry.artifact_type.unwrap_or_default();
-                if !is_signature(&artifact_type) || manifests.len() >= MOST {
-                    continue;
-                }
-                types.push(artifact_type);
-                let at = Reference::Digest(entry.digest.parse()?);
-                // One that is damaged hides no other.
-                if let Ok(manifest) = storage.get_manifest(&repository, &at) {
-                    manifests.push(manifest.bytes.to_vec());
-                }
-            }
+            let mut found = Vec::new();
             let tag: Tag = tag.parse()?;
             match storage.get_manifest(&repository, &Reference::Tag(tag)) {
                 Ok(manifest) => {
                     types.push(SIMPLE_TYPE.to_owned());
-                    manifests.push(manifest.bytes.to_vec());
+                    found.extend(layers(&manifest.bytes));
                 }
                 Err(registry::Error::ManifestUnknown { .. } | registry::Error::NameUnknown(_)) => {}
                 Err(error) => return Err(error),
             }
-            Ok((types, manifests))
+            let listed = storage.referrers(&repository, &digest, None)?.into_iter();
+            let listed = listed.filter_map(|entry| {
+                let artifact_type = entry.artifact_type.unwrap_or_default();
+                is_signature(&artifact_type).then_some((artifact_type, entry.digest))
+            });
+            for (artifact_type, digest) in listed.take(MOST) {
+                types.push(artifact_type);
+                let at = Reference::Digest(digest.parse()?);
+                // One that is damaged hides no other.
+                if let Ok(manifest) = storage.get_manifest(&repository, &at) {
+                    found.extend(layers(&manifest.bytes));
+                }
+            }
+            Ok((types, found))
         })
         .await
     }
@@ -142,8 +144,8 @@ impl Artifacts {
     }
 }
 
-/// Types of what looks like a signature, and the manifests of that.
-pub(super) type Manifests = (Vec<String>, Vec<Vec<u8>>);
+/// Types of what looks like a signature, and the layers that can be checked.
+pub(super) type Layers = (Vec<String>, Vec<Layer>);
 
 /// Artifact types of signatures: cosign's, its bundles, and Notation's.
 pub(super) fn is_signature(artifact_type: &str) -> bool {
@@ -154,7 +156,7 @@ pub(super) fn is_signature(artifact_type: &str) -> bool {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Layer {
+pub(super) struct Layer {
     media_type: String,
     digest: String,
     size: u64,
@@ -169,7 +171,7 @@ struct Manifest {
 }
 
 /// Layers that can be checked; a bundle needs no annotation.
-fn layers(manifest: &[u8]) -> Vec<Layer> {
+pub(super) fn layers(manifest: &[u8]) -> Vec<Layer> {
     let Ok(manifest) = serde_json::from_slice::<Manifest>(manifest) else {
         return Vec::new();
     };
@@ -179,6 +181,7 @@ fn layers(manifest: &[u8]) -> Vec<Layer> {
         BUNDLE_TYPE => !layer.annotations.contains_key(SIMPLE_ANNOTATION),
         _ => false,
     });
+    layers.truncate(LAYERS);
     layers
 }
 

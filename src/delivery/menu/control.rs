@@ -11,6 +11,7 @@ use super::servings::Members;
 use crate::api::v1::{self, Action};
 use crate::api::{Code, Error, Result};
 use crate::delivery::external::{object, result_for};
+use crate::delivery::recipe::SIGNATURE_PROBE;
 use crate::delivery::stream::Emitter;
 use crate::delivery::work::Next;
 use crate::delivery::{Delivery, actor, not_found};
@@ -58,6 +59,21 @@ impl Delivery {
         }
         let decision = decide(&menu, &pointers, false, actor::CONTROLLER, Timestamp::now());
         if let Decision::Run(run) = decision {
+            for member in &run.members {
+                let at = ReleaseRef::new(
+                    ReleaseKind::Preparation,
+                    &at.namespace,
+                    &member.to_preparation,
+                );
+                let moves = member.from_digest.as_ref() != Some(&member.to_digest);
+                if moves
+                    && let Some(preparation) = self.read::<Preparation>(&at)?
+                    && self.signed(&preparation).await.is_err()
+                {
+                    // A run would only be one more that could not begin.
+                    return Ok(Next::Later(SIGNATURE_PROBE));
+                }
+            }
             let run = drive(&members, strategy, run, false).await?;
             self.after(at, &run);
             if run.phase == RunPhase::PrepareFailed {
