@@ -15,6 +15,7 @@ pub const CASES: &[&[Case]] = &[crate::cases![
     render_charts,
     render_charts_that_differ,
     render_charts_that_ask_for_a_known_time,
+    render_charts_that_carry_templates_of_others,
     render_for_a_cluster,
     render_kustomize,
     render_reads_the_same_elsewhere,
@@ -62,6 +63,7 @@ fn render(recipe: &str, more: &[&str]) -> Done {
 }
 
 const CHART: &str = "apiVersion: v2\nname: demo\nversion: 0.1.0\n";
+const INNER: &str = "apiVersion: v2\nname: inner\nversion: 0.1.0\n";
 const SERVICE: &str = "\
 apiVersion: v1
 kind: Service
@@ -182,6 +184,12 @@ fn render_charts_that_differ() -> Verdict {
         "tpl (printf \\\"{{ n%s }}\\\" \\\"ow | htmlDate\\\") .",
         "tpl \\\"{{ now | htmlDate }}\\\" .",
         "tpl .Values.today .",
+        "tpl (.Files.Get `files/today.txt`) .",
+        "tpl (.Subcharts.inner.Files.Get `today.txt`) .",
+        // What only looks like a comment, or like the begin of a text.
+        "tpl .Values.hidden .",
+        "tpl .Values.rune .",
+        "include `inner.today` .",
         // Chance that often gives the same.
         "randInt 0 2",
         "randNumeric 1",
@@ -192,7 +200,19 @@ fn render_charts_that_differ() -> Verdict {
             ("chart/Chart.yaml", CHART),
             (
                 "chart/values.yaml",
-                "today: \"{{ date \\\"2006\\\" now }}\"\n",
+                "\
+today: \"{{ date \\\"2006\\\" now }}\"
+hidden: '{{ `{{/*` }}{{ now | htmlDate }}{{ `*/}}` }}'
+rune: |-
+  {{ '\"' }}{{ now | htmlDate }}
+",
+            ),
+            ("chart/files/today.txt", "{{ now | htmlDate }}"),
+            ("chart/charts/inner/Chart.yaml", INNER),
+            ("chart/charts/inner/today.txt", "{{ now | htmlDate }}"),
+            (
+                "chart/charts/inner/templates/_a.tpl",
+                "{{ define \"inner.today\" }}{{ now | htmlDate }}{{ end }}",
             ),
             ("chart/templates/a.yaml", &text),
         ]);
@@ -226,7 +246,7 @@ fn render_charts_that_differ() -> Verdict {
 
 fn render_charts_that_ask_for_a_known_time() -> Verdict {
     installed("helm")?;
-    let values = "when: \"{{ date \\\"2006\\\" (toDate \\\"2006-01-02\\\" \\\"2021-02-03\\\") }}\"\nname: some\n";
+    let values = "when: \"{{ date \\\"2006\\\" (toDate \\\"2006-01-02\\\" \\\"2021-02-03\\\") }}\"\nname: some\nplain: \"it is {{ .Values.name }}\"\n";
     let template = "\
 apiVersion: v1
 kind: ConfigMap
@@ -240,6 +260,7 @@ data:
   f: \"{{ tpl (cat `{{ .Values.name` `}}`) . | upper }}\"
   g: \"{{ default (randAlphaNum 8) .Values.name }}\"
   h: \"{{ include `demo.render` (dict `value` .Values.when `context` $ `scope` .) }}\"
+  i: \"{{ tpl (printf `%s%s` `{{/* the date, don't {{ now }} */}}{{- /* tpl\n*/ -}} ` .Values.plain) . }}\"
 ";
     // As libraries of charts do it.
     let helpers = "\
@@ -267,8 +288,85 @@ data:
         "f: SOME",
         "g: some",
         "h: \"2021",
+        "i: it is some",
     ] {
         assert!(done.out.contains(part), "{part}: {}", done.out);
+    }
+    Ok(())
+}
+
+/// What a chart hands on as it is was written for another program.
+fn render_charts_that_carry_templates_of_others() -> Verdict {
+    installed("helm")?;
+    let template = "\
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: c
+  annotations: {sum: {{ .Values.files | toJson | sha256sum }}}
+data:
+  alert: {{ index .Values.files `a.tmpl` | b64enc }}
+  secret: {{ toJson .Values.secret }}
+  recipe: {{ toJson .Values.recipe }}
+  file: {{ .Files.Get `files/templates/a.tmpl` | toJson }}
+  name: {{ tpl .Values.name . }}
+";
+    let inner = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: inner}
+data:
+  file: {{ .Files.Get `b.tmpl` | toJson }}
+";
+    let crd = "\
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: as.example.com}
+spec: {description: 'a template such as {{ now }}'}
+";
+    let values = "\
+files: {a.tmpl: '{{ .StartsAt | date \"15:04\" }}'}
+secret: {password: '{{ randAlphaNum 8 }}', at: '{{ now }}'}
+name: '{{ .Release.Name }}'
+";
+    let files = Files::new(&[
+        ("chart/Chart.yaml", CHART),
+        ("chart/values.yaml", values),
+        (
+            "chart/files/templates/a.tmpl",
+            "{{ tpl .x }} {{ date .StartsAt }}",
+        ),
+        ("chart/crds/a.yaml", crd),
+        ("chart/templates/a.yaml", template),
+        ("chart/charts/inner/Chart.yaml", INNER),
+        ("chart/charts/inner/b.tmpl", "{{ shuffle now }}"),
+        ("chart/charts/inner/templates/a.yaml", inner),
+    ]);
+    let rest =
+        "  render: {helm: {includeCRDs: true, values: {recipe: '{{ now | date \"2006\" }}'}}}\n";
+    let done = render(&files.recipe("chart", rest), &[]).ok();
+    for part in [
+        "alert: e3sgLlN0YXJ0c0F0IHwgZGF0ZSAiMTU6MDQiIH19",
+        "password: \"{{ randAlphaNum 8 }}\"",
+        "recipe: \"{{ now | date \\\"2006\\\" }}\"",
+        "file: \"{{ tpl .x }} {{ date .StartsAt }}\"",
+        "file: \"{{ shuffle now }}\"",
+        "a template such as {{ now }}",
+        "name: web",
+    ] {
+        assert!(done.out.contains(part), "{part}: {}", done.out);
+    }
+    // Beside them, templates of the chart and of those inside count as ever.
+    let ours = template.replace("tpl .Values.name .", "now | htmlDate");
+    let theirs = inner.replace(".Files.Get `b.tmpl`", "now | htmlDate");
+    for (path, text, told) in [
+        ("chart/charts/inner/templates/a.yaml", &theirs, "inner"),
+        ("chart/templates/a.yaml", &ours, "c"),
+    ] {
+        fs::write(files.0.path().join(path), text).unwrap();
+        render(&files.recipe("chart", rest), &[])
+            .code(2)
+            .says(&[&format!("ConfigMap \"{told}\".data")]);
     }
     Ok(())
 }

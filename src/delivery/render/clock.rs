@@ -42,13 +42,16 @@ pub(super) const HELPER_FILE: &str = "templates/_kukeon-clock.tpl";
 
 /// What the second run calls instead of the functions in [`ASKING`], with a list
 /// of their name and their arguments. Text that was put together is not shifted:
-/// it may not name a function of the clock at all.
+/// it may not name a function of the clock at all, but in comments. Those are
+/// taken out first; actions are kept as they are, so that a text in one that
+/// looks like a comment hides nothing.
 pub(super) const HELPER: &str = r#"{{- define "kukeon.clock" -}}
 {{- $name := index . 0 -}}
 {{- $one := index . 1 -}}
 {{- $times := list "time.Time" "*time.Time" "int64" "int" "int32" -}}
 {{- if eq $name "tpl" -}}
-{{- if regexMatch "\\{\\{(?:(?:[^}\"`]|\"(?:[^\"\\\\]|\\\\.)*\"|`[^`]*`)*?[^.$\\w\"`}])?(?:now|ago|date|dateInZone|date_in_zone|htmlDate|htmlDateInZone|durationRound|tpl|rand[A-Z]\\w*|shuffle)\\b" $one -}}
+{{- $bare := regexReplaceAll "(?s)\\{\\{(?:-\\s)?/\\*.*?\\*/(?:\\s-)?\\}\\}|(\\{\\{(?:[^}\"`']|\"(?:[^\"\\\\]|\\\\.)*\"|`[^`]*`|'(?:[^'\\\\]|\\\\.)*')*\\}\\})" $one "${1}" -}}
+{{- if regexMatch "\\{\\{(?:(?:[^}\"`]|\"(?:[^\"\\\\]|\\\\.)*\"|`[^`]*`|'(?:[^'\\\\]|\\\\.)*')*?[^.$\\w\"`}])?(?:now|ago|date|dateInZone|date_in_zone|htmlDate|htmlDateInZone|durationRound|tpl|rand[A-Z]\\w*|shuffle)\\b" $bare -}}
 asks for the time
 {{- else -}}
 {{- tpl $one (index . 2) -}}
