@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,8 @@ use crate::model::delivery::{ReleaseRef, Serving, ServingPhase, TargetType};
 const LIMIT: Duration = Duration::from_secs(120);
 /// Time between two looks at a Serving whose Application changes all the time.
 const PAUSE: Duration = Duration::from_secs(1);
+/// A question that ends so soon without an answer is not asked again at once.
+const SHORT: Duration = Duration::from_secs(10);
 /// The same where the cluster cannot be watched.
 const AGAIN: Duration = Duration::from_secs(30);
 /// Most Applications that are watched; each has a connection. Further Servings
@@ -107,9 +109,12 @@ impl Delivery {
     ) {
         let mut seen: Option<String> = None;
         loop {
+            let begun = Instant::now();
             let asked = self.targets.application(activation, seen.as_deref(), LIMIT);
             let (changed, pause) = match asked.await {
-                Ok(now) if seen.as_ref() == Some(&now) => (false, Duration::ZERO),
+                // Something in between lets no question be open.
+                Ok(now) if seen.as_ref() == Some(&now) && begun.elapsed() < SHORT => (false, AGAIN),
+                Ok(now) if seen.as_ref() == Some(&now) => (false, PAUSE),
                 Ok(now) => {
                     // The first as well: it may have changed since the last look.
                     seen = Some(now);

@@ -42,6 +42,7 @@ impl Delivery {
     pub(super) async fn reconcile_serving(&self, at: &ReleaseRef, force: bool) -> Result<Next> {
         let Some(serving) = self.read::<Serving>(at)? else {
             self.forget(at);
+            self.marked.forget(at);
             return Ok(Next::Rest);
         };
         // A Menu's run does the rest itself, in its own order.

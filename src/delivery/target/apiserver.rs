@@ -23,6 +23,10 @@ pub struct Inside {
     pub argocd: bool,
     /// Whether it says that it cannot answer.
     pub down: bool,
+    /// Whether every version is too old to be watched from.
+    pub expired: bool,
+    /// Lists of Applications.
+    pub lists: usize,
     /// Objects by path.
     pub objects: BTreeMap<String, Value>,
     /// Patches: path with query, and body.
@@ -55,8 +59,26 @@ async fn answer(State(server): State<Server>, method: Method, uri: Uri, body: By
         }))
         .into_response(),
         (Method::GET, APPS) => {
-            drop(inside);
-            watch(server, uri.query().unwrap_or_default())
+            let query = uri.query().unwrap_or_default();
+            if query.contains("watch=true") {
+                let expired = inside.expired;
+                drop(inside);
+                return match expired {
+                    true => too_old(),
+                    false => watch(server, query),
+                };
+            }
+            inside.lists += 1;
+            let name = query.split("fieldSelector=metadata.name%3D").nth(1);
+            let name = name.and_then(|rest| rest.split('&').next()).unwrap_or_default();
+            let found = inside.objects.get(&format!("{APPS}/{name}"));
+            Json(json!({
+                "apiVersion": "argoproj.io/v1alpha1",
+                "kind": "ApplicationList",
+                "metadata": { "resourceVersion": inside.version.to_string() },
+                "items": found.into_iter().collect::<Vec<_>>(),
+            }))
+            .into_response()
         }
         (Method::GET, path) => {
             inside.looks += 1;
@@ -121,6 +143,14 @@ async fn answer(State(server): State<Server>, method: Method, uri: Uri, body: By
     }
 }
 
+/// What a server says to a version that it does not know any more.
+fn too_old() -> Response {
+    let status = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410,
+        "message": "too old resource version", "reason": "Expired" });
+    let line = format!("{}\n", json!({ "type": "ERROR", "object": status }));
+    Body::from(line).into_response()
+}
+
 /// Tells every change of one Application since the version that was asked for.
 fn watch(server: Server, query: &str) -> Response {
     let of = |key: &str| {
@@ -129,9 +159,12 @@ fn watch(server: Server, query: &str) -> Response {
     };
     let name = of("fieldSelector=metadata.name%3D");
     assert!(!name.is_empty() && of("watch=") == "true", "{query}");
-    let seen = match of("resourceVersion=") {
-        none if none.is_empty() => Value::Null,
-        version => Value::String(version),
+    let from: u64 = of("resourceVersion=").parse().unwrap();
+    // What the version that was listed had of the Application.
+    let seen = server.application(&name).unwrap_or_default()["metadata"]["resourceVersion"].clone();
+    let seen = match seen.as_str().and_then(|v| v.parse::<u64>().ok()) {
+        Some(now) if now > from => json!("before"),
+        _ => seen,
     };
     let events = futures::stream::unfold((server, seen), move |(server, seen)| {
         let name = name.clone();

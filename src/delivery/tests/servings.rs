@@ -82,6 +82,26 @@ async fn an_application_that_others_change_is_put_back_at_once() {
     world.delivery.tasks.wait().await;
 }
 
+/// A server that cannot be watched from any version is not asked over and over.
+#[tokio::test]
+async fn a_watch_that_ends_at_once_is_not_asked_again_at_once() {
+    let (world, stop, run) = deployed().await;
+    world.server.set(|s| s.expired = true);
+    // It ends the watch that is open.
+    world
+        .server
+        .edit("web", |app| app["status"]["reconciledAt"] = "now".into());
+    eventually("the change is seen", || world.server.looks() > 0).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.server.set(|s| s.lists = 0);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut lists = 0;
+    world.server.set(|s| lists = s.lists);
+    assert!(lists <= 1, "{lists}");
+    stop.cancel();
+    run.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_watch_writes_nothing_and_ends_with_its_serving() {
     let (world, stop, run) = deployed().await;
@@ -93,8 +113,7 @@ async fn a_watch_writes_nothing_and_ends_with_its_serving() {
     world
         .server
         .edit("web", |app| app["status"]["reconciledAt"] = "now".into());
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(world.server.looks() > 0, "the change was seen");
+    eventually("the change is seen", || world.server.looks() > 0).await;
     assert_eq!(world.serving("web"), before);
     let sent = world.server.sent();
     assert!(sent.iter().all(|(path, _)| path.contains("dryRun=All")));

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use kube::client::ClientBuilder;
+use kube::client::retry::RetryPolicy;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tower::buffer::BufferLayer;
+use tower::retry::RetryLayer;
 
 use super::{Error, Result};
 
@@ -11,6 +15,13 @@ use super::{Error, Result};
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long the connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// Pauses between attempts at a server that is busy, the first and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// Attempts after the first.
+const RETRIES: u32 = 4;
+/// Requests that wait for a connection.
+const WAITING: usize = 64;
 
 /// A cluster that was connected under a name.
 #[derive(Clone)]
@@ -52,7 +63,7 @@ impl Cluster {
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(ANSWER);
         config.write_timeout = Some(ANSWER);
-        // Whoever asks tries again at its own pace, and says why meanwhile.
+        // That goes on for a quarter of an hour; see `client_of`.
         config.default_retry = false;
         Ok(Self {
             name: name.to_owned(),
@@ -81,11 +92,20 @@ impl Cluster {
         self.client_of(config)
     }
 
+    /// A server that is busy for a moment is asked again; one that stays so is
+    /// told soon, and whoever asks tries again at its own pace.
     fn client_of(&self, config: Config) -> Result<Client> {
-        Client::try_from(config).map_err(|e| Error::Connection {
+        let failed = |detail: String| Error::Connection {
             cluster: self.name.clone(),
-            detail: e.to_string(),
-        })
+            detail,
+        };
+        let policy = RetryPolicy::new(RETRY.0, RETRY.1, RETRIES, false);
+        let policy = policy.map_err(|e| failed(e.to_string()))?;
+        let built = ClientBuilder::try_from(config).map_err(|e| failed(e.to_string()))?;
+        Ok(built
+            .with_layer(&BufferLayer::new(WAITING))
+            .with_layer(&RetryLayer::new(policy))
+            .build())
     }
 }
 

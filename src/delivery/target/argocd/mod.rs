@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use kube::api::{
-    DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy, WatchEvent,
-    WatchParams,
+    DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy,
+    WatchEvent, WatchParams,
 };
 use kube::{Api, Client};
 
@@ -183,7 +183,11 @@ pub async fn changed(
     let api = api_by(client, cluster, &wanted.namespace).await?;
     let of = |e| Error::of(cluster, wanted.place(cluster.name()), e);
     let name = format!("metadata.name={}", wanted.name);
-    let now = version_by(&api, cluster, wanted).await?;
+    let listed = api.list(&ListParams::default().fields(&name)).await;
+    let listed = listed.map_err(of)?;
+    let now = listed.items.into_iter().next();
+    let now = now.and_then(|live| live.metadata.resource_version);
+    let now = now.unwrap_or_default();
     if seen.is_some_and(|seen| seen != now) {
         return Ok(now);
     }
@@ -192,8 +196,10 @@ pub async fn changed(
             .unwrap_or(u32::MAX)
             .clamp(1, 290),
     );
-    // With a version only later events come; without, the object itself first.
-    let events: BoxStream<'_, _> = api.watch(&params, &now).await.map_err(of)?.boxed();
+    // From the list's version: that of an Application at rest may be too old for
+    // the server to tell what came after it.
+    let from = listed.metadata.resource_version.unwrap_or_default();
+    let events: BoxStream<'_, _> = api.watch(&params, &from).await.map_err(of)?.boxed();
     let relevant = events.try_filter(|e| std::future::ready(!matches!(e, WatchEvent::Bookmark(_))));
     match tokio::time::timeout(limit, std::pin::pin!(relevant).try_next()).await {
         Ok(Err(e)) => Err(of(e)),
