@@ -17,10 +17,10 @@ use crate::model::delivery::{ReleaseRef, Serving, ServingPhase, TargetType};
 const LIMIT: Duration = Duration::from_secs(120);
 /// Time between two looks at a Serving whose Application changes all the time.
 const PAUSE: Duration = Duration::from_secs(1);
-/// A question that ends so soon without an answer is not asked again at once.
-const SHORT: Duration = Duration::from_secs(10);
 /// The same where the cluster cannot be watched.
 const AGAIN: Duration = Duration::from_secs(30);
+/// A question that ends sooner, without a change, was not kept open.
+const SHORT: Duration = Duration::from_secs(10);
 /// Most Applications that are watched; each has a connection. Further Servings
 /// are looked at every [`AGAIN`].
 const MOST: usize = 256;

@@ -33,6 +33,7 @@ mod rehearse;
 pub mod render;
 mod requests;
 mod serving;
+mod signed;
 pub mod source;
 mod stream;
 pub mod target;

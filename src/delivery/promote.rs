@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 
-use super::verify::SIGNATURE_REQUIRED;
+use super::signed::SIGNATURE_REQUIRED;
 use super::{Delivery, actor, not_found, stamp_new};
 use crate::api::{Code, Error, Result};
 use crate::model::Name;

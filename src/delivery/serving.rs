@@ -507,6 +507,10 @@ impl Delivery {
             now.status.inventory.clone_from(&rest);
             Ok((vec![now.into()], ()))
         })?;
+        if gone {
+            // One of the same name may be there before the next look.
+            self.marked.forget(&at);
+        }
         self.enqueue(&recipe_at);
         Ok(match gone {
             true => Next::Rest,

@@ -1,40 +1,31 @@
 //! `prep verify`: an artifact is read again, and rendered again from the inputs
 //! that were recorded with it.
 
-use super::artifacts::{Place, Signatures};
 use super::effective::Effective;
 use super::fault::{Fault, Result};
 use super::render::{self, Inputs, Plan};
 use super::source::Content;
 use super::{Delivery, namespace, not_found};
-use crate::api::{self, Error, v1};
+use crate::api::{self, v1};
 use crate::model::delivery::{
     OciRepository, Preparation, PreparationInputs, Recipe, ReleaseKind, ReleaseRef, SourceKind,
 };
-use crate::oci::signature::{PublicKey, Signature};
-
-/// Reason of what the Kitchen wants signed.
-pub(super) const SIGNATURE_REQUIRED: &str = "SignatureRequired";
 
 /// As a check says it.
-const OK: &str = "OK";
-const DIFFERS: &str = "FAIL";
-const UNKNOWN: &str = "WARN";
+pub(super) const OK: &str = "OK";
+pub(super) const DIFFERS: &str = "FAIL";
+pub(super) const UNKNOWN: &str = "WARN";
 
 /// What one look came to.
-type Seen = (&'static str, String, String);
+pub(super) type Seen = (&'static str, String, String);
 
 impl Delivery {
     pub(super) async fn verify_preparation_of(
         &self,
         request: &v1::VerifyPreparationRequest,
     ) -> api::Result<v1::VerifyPreparationResponse> {
-        let at = ReleaseRef::new(
-            ReleaseKind::Preparation,
-            &namespace(&request.namespace)?,
-            &request.preparation.parse()?,
-        );
-        let preparation: Preparation = self.read(&at)?.ok_or_else(|| not_found(&at))?;
+        let preparation = self.preparation_named(&request.namespace, &request.preparation)?;
+        let at = preparation.at();
         let artifact = &preparation.spec.artifact;
         let place = self.place_of(&at.namespace, artifact)?;
         let trust = self.trust(&request.public_keys)?;
@@ -63,6 +54,12 @@ impl Delivery {
             signature: signature.to_owned(),
             checks,
         })
+    }
+
+    /// The Preparation that a request means.
+    pub(super) fn preparation_named(&self, space: &str, name: &str) -> api::Result<Preparation> {
+        let at = ReleaseRef::new(ReleaseKind::Preparation, &namespace(space)?, &name.parse()?);
+        self.read(&at)?.ok_or_else(|| not_found(&at))
     }
 
     /// Reads an artifact from where it is kept, with nothing of it in memory.
@@ -206,181 +203,6 @@ impl Delivery {
         let place = self.place_at(&preparation.meta.namespace, &at)?;
         self.read_repository(&at, place.access, digest, Some(digest))
             .await
-    }
-
-    /// Whose signatures count: the Kitchen's keys, or those that a caller asks for
-    /// in their place.
-    fn trust(&self, asked: &[String]) -> api::Result<Trust> {
-        let own = self.kitchen()?.map(|kitchen| kitchen.spec.signatures);
-        let own = own.unwrap_or_default();
-        let read = |key: &String| {
-            PublicKey::from_pem(key).map_err(|why| {
-                Error::invalid("BadKey", why).hint("give a public key as PEM, such as cosign.pub")
-            })
-        };
-        let keys = match asked.is_empty() {
-            true => own.public_keys.iter().map(read),
-            false => asked.iter().map(read),
-        };
-        Ok(Trust {
-            keys: keys.collect::<api::Result<_>>()?,
-            required: own.required || !asked.is_empty(),
-        })
-    }
-
-    /// Whether somebody signed it, and who.
-    async fn signature(
-        &self,
-        place: &Place,
-        preparation: &Preparation,
-        trust: &Trust,
-    ) -> (&'static str, Seen) {
-        let artifact = &preparation.spec.artifact;
-        let signatures = match self.artifacts.signatures(place, artifact).await {
-            Ok(signatures) => signatures,
-            Err(fault) => return ("unknown", (UNKNOWN, fault.message, fault.hint)),
-        };
-        let types = signatures.types.join(", ");
-        let says =
-            |signature, status, detail: String, hint: String| (signature, (status, detail, hint));
-        if let Some(key) = trust.signer(&signatures) {
-            return says(
-                "valid",
-                OK,
-                format!("signed with the key {key}"),
-                String::new(),
-            );
-        }
-        let hint = sign_it(preparation);
-        if !signatures.found.is_empty() && !trust.keys.is_empty() {
-            let known: Vec<_> = trust.keys.iter().map(ToString::to_string).collect();
-            let detail = format!("{types}: not made with {}", known.join(" or "));
-            return says("invalid", DIFFERS, detail, hint);
-        }
-        let status = if trust.required { DIFFERS } else { OK };
-        if types.is_empty() {
-            return says(
-                "none",
-                status,
-                "none".to_owned(),
-                match trust.required {
-                    true => hint,
-                    false => String::new(),
-                },
-            );
-        }
-        let hint = match (trust.required, trust.keys.is_empty()) {
-            (true, _) => hint,
-            (false, true) => {
-                "--key FILE checks it, as do keys in the Kitchen's spec.signatures".to_owned()
-            }
-            (false, false) => String::new(),
-        };
-        says(
-            "present",
-            status,
-            format!("present, not checked: {types}"),
-            hint,
-        )
-    }
-
-    /// Keeps a signature that was made elsewhere beside the artifact.
-    pub(super) async fn sign_preparation_of(
-        &self,
-        request: &v1::SignPreparationRequest,
-    ) -> api::Result<v1::SignPreparationResponse> {
-        let at = ReleaseRef::new(
-            ReleaseKind::Preparation,
-            &namespace(&request.namespace)?,
-            &request.preparation.parse()?,
-        );
-        let preparation: Preparation = self.read(&at)?.ok_or_else(|| not_found(&at))?;
-        let artifact = &preparation.spec.artifact;
-        let bad = |why: &str| {
-            let message = format!("{why} {} of {at}", artifact.digest);
-            Error::invalid("BadSignature", message)
-                .hint("sign what `kuke prep sign --print-payload` prints")
-        };
-        let digest = artifact.digest.parse();
-        let digest = digest.map_err(|_| bad("no signature can be about"))?;
-        let payload = request.payload.clone();
-        let signature = Signature::simple(payload, &request.signature, &digest)
-            .ok_or_else(|| bad("it is no signature of the artifact"))?;
-        let trust = self.trust(&[])?;
-        let key = signature.made_with(&trust.keys);
-        if key.is_none() && !trust.keys.is_empty() {
-            let hint = "sign with one of them, or add the other to its spec.signatures";
-            return Err(bad("none of the Kitchen's keys made this signature of").hint(hint));
-        }
-        let place = self.place_of(&at.namespace, artifact)?;
-        let payload = request.payload.clone();
-        let kept = self
-            .artifacts
-            .sign(&place, artifact, payload, &request.signature);
-        let signature_digest = kept.await?;
-        // It may be what the Recipe waits for.
-        let recipe = &preparation.spec.recipe;
-        self.enqueue(&ReleaseRef::new(ReleaseKind::Recipe, &at.namespace, recipe));
-        Ok(v1::SignPreparationResponse {
-            preparation: at.name.to_string(),
-            digest: artifact.digest.clone(),
-            signature_digest,
-            key: key.map(ToString::to_string).unwrap_or_default(),
-        })
-    }
-
-    /// As [`Delivery::whole`], and signed where the Kitchen wants that: what may be
-    /// activated.
-    ///
-    /// # Errors
-    /// `SignatureRequired` as well.
-    pub(super) async fn acceptable(&self, preparation: &Preparation) -> Result<()> {
-        self.whole(preparation).await?;
-        self.signed(preparation).await
-    }
-
-    /// Whether the Kitchen wants no signature, or there is one that counts.
-    ///
-    /// # Errors
-    /// `SignatureRequired`; that the registry does not answer.
-    pub(super) async fn signed(&self, preparation: &Preparation) -> Result<()> {
-        let trust = self.trust(&[])?;
-        if !trust.required {
-            return Ok(());
-        }
-        let artifact = &preparation.spec.artifact;
-        let place = self.place_of(&preparation.meta.namespace, artifact)?;
-        let signatures = self.artifacts.signatures(&place, artifact).await?;
-        if trust.signer(&signatures).is_some() {
-            return Ok(());
-        }
-        let message = format!(
-            "{} has no signature of a key in the Kitchen's spec.signatures",
-            preparation.at()
-        );
-        Err(Fault::new(SIGNATURE_REQUIRED, message).hint(sign_it(preparation)))
-    }
-}
-
-fn sign_it(preparation: &Preparation) -> String {
-    format!(
-        "`kuke prep sign {} --key FILE` signs it with a private key",
-        preparation.meta.name
-    )
-}
-
-/// Whose signatures count.
-struct Trust {
-    keys: Vec<PublicKey>,
-    /// There must be one.
-    required: bool,
-}
-
-impl Trust {
-    /// The first key of which there is a signature.
-    fn signer(&self, signatures: &Signatures) -> Option<&PublicKey> {
-        let mut found = signatures.found.iter();
-        found.find_map(|signature| signature.made_with(&self.keys))
     }
 }
 

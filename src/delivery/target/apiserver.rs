@@ -23,6 +23,8 @@ pub struct Inside {
     pub argocd: bool,
     /// Whether it says that it cannot answer.
     pub down: bool,
+    /// So many requests are answered that it is busy.
+    pub busy: usize,
     /// Whether every version is too old to be watched from.
     pub expired: bool,
     /// Lists of Applications.
@@ -44,7 +46,8 @@ async fn answer(State(server): State<Server>, method: Method, uri: Uri, body: By
         let body = json!({ "kind": "Status", "status": "Failure", "code": 404, "message": "no", "reason": "NotFound" });
         (StatusCode::NOT_FOUND, Json(body)).into_response()
     };
-    if inside.down {
+    if inside.down || inside.busy > 0 {
+        inside.busy = inside.busy.saturating_sub(1);
         let body = json!({ "kind": "Status", "status": "Failure", "code": 503, "message": "down", "reason": "ServiceUnavailable" });
         return (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response();
     }

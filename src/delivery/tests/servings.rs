@@ -38,6 +38,20 @@ async fn deployed() -> (World, CancellationToken, JoinHandle<()>) {
     (world, stop, run)
 }
 
+/// The same without the loop: whoever wants a look asks for it.
+async fn deployed_by_hand() -> (World, ReleaseRef) {
+    let world = World::new().await;
+    let none = Duration::ZERO;
+    world.make("web", MAP, TargetType::ArgoCd, none).await;
+    world.point("web");
+    let serving = at(ReleaseKind::Serving, "web");
+    world.delivery.look(&serving, false).await.unwrap();
+    world.server.edit("web", healthy);
+    world.settle(ReleaseKind::Serving, "web").await;
+    assert_eq!(phase(&world), ServingPhase::Deployed);
+    (world, serving)
+}
+
 fn phase(world: &World) -> ServingPhase {
     world.serving("web").status.phase
 }
@@ -137,18 +151,45 @@ async fn a_watch_writes_nothing_and_ends_with_its_serving() {
     run.await.unwrap();
 }
 
+/// A cluster that is busy for a moment is not one that is away.
+#[tokio::test]
+async fn a_busy_cluster_is_asked_again() {
+    let (world, serving) = deployed_by_hand().await;
+    world.server.set(|s| s.busy = 3);
+    world.delivery.look(&serving, false).await.unwrap();
+    assert_eq!(phase(&world), ServingPhase::Deployed);
+    world.server.set(|s| assert_eq!(s.busy, 0));
+}
+
+/// While a Serving waits to become healthy, a watch that is cut is not asked
+/// for again at once.
+#[tokio::test]
+async fn a_gate_does_not_ask_without_a_pause() {
+    let world = World::new().await;
+    world
+        .make("web", MAP, TargetType::ArgoCd, Duration::ZERO)
+        .await;
+    world.server.set(|s| s.expired = true);
+    let (stop, run) = world.run();
+    world.point("web");
+    world.delivery.enqueue(&at(ReleaseKind::Serving, "web"));
+    eventually("the Application", || {
+        world.server.application("web").is_some()
+    })
+    .await;
+    world.server.set(|s| s.lists = 0);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut lists = 0;
+    world.server.set(|s| lists = s.lists);
+    assert!((1..=4).contains(&lists), "{lists}");
+    stop.cancel();
+    run.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_deployed_serving_tells_that_argocd_is_away_and_comes_back() {
-    let world = World::new().await;
-    let none = Duration::ZERO;
-    world.make("web", MAP, TargetType::ArgoCd, none).await;
-    world.point("web");
-    let serving = at(ReleaseKind::Serving, "web");
+    let (world, serving) = deployed_by_hand().await;
     let look = || world.delivery.look(&serving, false);
-    look().await.unwrap();
-    world.server.edit("web", healthy);
-    world.settle(ReleaseKind::Serving, "web").await;
-    assert_eq!(phase(&world), ServingPhase::Deployed);
 
     world.server.set(|s| s.down = true);
     // Not an error that is tried again with a back-off: its own pace.
@@ -176,15 +217,8 @@ async fn a_deployed_serving_tells_that_argocd_is_away_and_comes_back() {
 
 #[tokio::test]
 async fn a_deployed_application_that_somebody_takes_over_is_terminal() {
-    let world = World::new().await;
-    let none = Duration::ZERO;
-    world.make("web", MAP, TargetType::ArgoCd, none).await;
-    world.point("web");
-    let serving = at(ReleaseKind::Serving, "web");
+    let (world, serving) = deployed_by_hand().await;
     let look = || world.delivery.look(&serving, false);
-    look().await.unwrap();
-    world.server.edit("web", healthy);
-    world.settle(ReleaseKind::Serving, "web").await;
 
     let ours = world.server.application("web").unwrap()["metadata"].clone();
     world.server.edit("web", |app| {

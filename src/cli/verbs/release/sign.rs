@@ -27,11 +27,8 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) async fn run(self, context: &Context) -> Outcome {
-        let read = |path: &PathBuf| {
-            std::fs::read_to_string(path)
-                .map_err(|e| Error::failed("ReadKey", format!("reading {}: {e}", path.display())))
-        };
-        let keys = self.keys.iter().map(read).collect::<Result<_, _>>()?;
+        let keys = self.keys.iter().map(|path| read(path));
+        let keys = keys.collect::<Result<_, _>>()?;
         let request = v1::VerifyPreparationRequest {
             namespace: self.common.namespace,
             preparation: self.preparation,

@@ -12,7 +12,7 @@ mod state;
 #[cfg(test)]
 mod testing;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use kube::api::{
@@ -37,6 +37,8 @@ pub const CASCADE: &str = "resources-finalizer.argocd.argoproj.io";
 
 /// How often an apply is tried again when somebody else wrote in between.
 const RACES: usize = 4;
+/// Time until a watch that was cut is asked for again.
+const CUT: Duration = Duration::from_secs(1);
 
 /// What one apply did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +181,7 @@ pub async fn changed(
     seen: Option<&str>,
     limit: Duration,
 ) -> Result<String> {
+    let begun = Instant::now();
     let client = cluster.watching(limit)?;
     let api = api_by(client, cluster, &wanted.namespace).await?;
     let of = |e| Error::of(cluster, wanted.place(cluster.name()), e);
@@ -207,8 +210,13 @@ pub async fn changed(
             Ok(live.metadata.resource_version.unwrap_or_default())
         }
         Ok(Ok(Some(WatchEvent::Deleted(_)))) => Ok(String::new()),
-        // An expired version or an end of the stream: the next call compares.
-        Ok(Ok(_)) | Err(_) => Ok(now),
+        // An expired version or an end of the stream: the next call compares, and
+        // does not come at once.
+        Ok(Ok(_)) => {
+            tokio::time::sleep(CUT.min(limit.saturating_sub(begun.elapsed()))).await;
+            Ok(now)
+        }
+        Err(_) => Ok(now),
     }
 }
 
