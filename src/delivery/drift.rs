@@ -3,12 +3,16 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Delivery;
 use super::fault::Result;
 use super::serving::{reason_of, set};
-use super::target::{self, Activation, Health, Target};
+use super::target::{self, Activation, Gate, Health, Target};
 use super::work::Next;
-use crate::model::delivery::{ConditionStatus, ConditionType, Recipe, Serving};
+use crate::model::delivery::{
+    ConditionStatus, ConditionType, Recipe, Serving, ServingPhase, TargetType,
+};
 
 impl Delivery {
     /// What is on the target and differs from what is active.
@@ -43,9 +47,9 @@ impl Delivery {
             Health::Waiting(what) => (ConditionStatus::False, "Degraded", what.clone()),
             Health::Failed(reason, what) => (ConditionStatus::False, reason.as_str(), what.clone()),
         };
-        self.transact(|| {
+        let lasting = self.transact(|| {
             let Some(mut now) = self.same(serving)? else {
-                return Ok((Vec::new(), ()));
+                return Ok((Vec::new(), None));
             };
             set(&mut now, ConditionType::Synced, status, reason, &message);
             let (status, reason, message) = &health;
@@ -55,8 +59,15 @@ impl Delivery {
                 _ => reason,
             };
             set(&mut now, ConditionType::Ready, *status, ready, message);
-            Ok((vec![now.into()], ()))
+            let left = patience(&now, activation);
+            if left == Some(Duration::ZERO) {
+                fail(&mut now, activation, message);
+            }
+            Ok((vec![now.into()], left))
         })?;
+        if lasting == Some(Duration::ZERO) {
+            return Ok(Next::Rest);
+        }
         // Work outstanding from a Menu's run: what it left is pruned now.
         let outstanding = serving.status.lock.is_none()
             && observed.synced
@@ -72,7 +83,10 @@ impl Delivery {
             tracing::info!(object = %serving.at(), %message, "put back what drifted");
             return Ok(Next::Soon(Duration::from_millis(100)));
         }
-        Ok(Next::Rest)
+        Ok(match lasting {
+            Some(left) => Next::Rest.or_after(left),
+            None => Next::Rest,
+        })
     }
 
     /// Whether a Serving that failed is worth another attempt.
@@ -92,6 +106,34 @@ impl Delivery {
             }
             _ => true,
         }
+    }
+}
+
+/// How much longer a deployed workload of a cluster may be ill until it has failed
+/// (delivery spec, 7.2: degraded past `waitTimeout`); none while it is well. What
+/// is on this machine is the business of its own restart policies.
+fn patience(serving: &Serving, activation: &Activation) -> Option<Duration> {
+    if activation.target.kind != TargetType::ArgoCd {
+        return None;
+    }
+    let healthy = serving.status.conditions.get(ConditionType::Healthy)?;
+    if healthy.status == ConditionStatus::True {
+        return None;
+    }
+    let ill = Timestamp::now().duration_since(healthy.last_transition?);
+    let ill = Duration::try_from(ill).unwrap_or_default();
+    Some(Gate::of(&activation.target).timeout.saturating_sub(ill))
+}
+
+/// It is left alone until it looks better. Nothing goes back by itself: it was
+/// healthy with this very Preparation.
+fn fail(serving: &mut Serving, activation: &Activation, what: &str) {
+    let seconds = Gate::of(&activation.target).timeout.as_secs_f32();
+    let message = format!("not healthy for {seconds} s: {what}");
+    let reason = target::Reason::HealthTimeout.as_str();
+    serving.status.phase = ServingPhase::Failed;
+    for kind in [ConditionType::Ready, ConditionType::Healthy] {
+        set(serving, kind, ConditionStatus::False, reason, &message);
     }
 }
 

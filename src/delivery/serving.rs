@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(2);
 const PROBE: Duration = Duration::from_secs(30);
 
 /// Reason of a cluster that does not answer, or has no Argo CD.
-const ARGOCD_UNAVAILABLE: &str = target::Reason::ArgoCdUnavailable.as_str();
+pub(super) const ARGOCD_UNAVAILABLE: &str = target::Reason::ArgoCdUnavailable.as_str();
 
 /// What is known of an activation that waits to become healthy. Kept in memory:
 /// after a restart the gate begins anew.
@@ -91,6 +91,10 @@ impl Delivery {
         };
         Ok(match next {
             Next::Rest => self.watch_application(at, &activation),
+            Next::Later(due) => match self.watch_application(at, &activation) {
+                Next::Later(sooner) if sooner < due => Next::Later(sooner),
+                _ => Next::Later(due),
+            },
             other => other,
         })
     }
@@ -137,11 +141,8 @@ impl Delivery {
         serving: &Serving,
         recipe: Option<&Recipe>,
     ) -> Result<Activation> {
-        let known = match self.known_manifest(serving).await {
-            Err(fault) if fault.is_unanswered() => return Err(fault),
-            known => known.ok(),
-        };
-        self.activation_with(serving, recipe, known).await
+        let known = self.known_manifest(serving).await?;
+        self.activation_with(serving, recipe, Some(known)).await
     }
 
     /// The manifest that a Serving points at, as it was read a moment ago or else

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::plan::{Decision, Pointer, decide};
-use super::run::{Servings, abort, drive, retry};
+use super::run::{Checked, Servings, abort, drive, retry};
 use super::servings::Members;
 use crate::api::v1::{self, Action};
 use crate::api::{Code, Error, Result};
@@ -308,7 +308,7 @@ impl Delivery {
             emit.result(result_for(&at, "unchanged"));
             return Ok(());
         };
-        let problems = self.members(&at)?.check(&run).await;
+        let Checked { problems, changes } = self.members(&at)?.check(&run).await;
         let steps = run.members.iter().map(|m| {
             let from = m
                 .from_preparation
@@ -319,8 +319,13 @@ impl Delivery {
                 m.wave, m.recipe, m.to_preparation
             )
         });
+        let lines = run.members.iter().flat_map(|m| {
+            let of = changes.get(&m.recipe).into_iter().flatten();
+            of.map(|line| format!("{}: {line}", m.recipe))
+        });
         let mut told = v1::ResourceResult {
             steps: steps.collect(),
+            changes: lines.collect(),
             ..result_for(&at, "planned")
         };
         if !problems.is_empty() {

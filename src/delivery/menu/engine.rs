@@ -116,14 +116,10 @@ fn fault(run: &MenuRun, strategy: &MenuStrategy, look: &Look) -> Option<String> 
     });
     failed.or_else(|| {
         over(run, strategy.health_timeout, look).then(|| {
-            let waiting = run.members.iter().find_map(|m| match health(m, look) {
-                Health::Waiting(what) => Some(format!("; {}: {what}", m.recipe)),
-                _ => None,
-            });
             format!(
                 "not all members were healthy within {:?}{}",
                 strategy.health_timeout,
-                waiting.unwrap_or_default()
+                waited_for(run, look)
             )
         })
     })
@@ -185,9 +181,20 @@ fn undo(run: &MenuRun, strategy: &MenuStrategy, look: &Look) -> Step {
     let waves = u32::try_from(run.members.len()).unwrap_or(u32::MAX);
     let limit = strategy.health_timeout.saturating_mul(waves.max(1));
     if step == Step::Wait && over(run, limit, look) {
-        return Step::Halt("the members were not back in time".to_owned());
+        let waiting = waited_for(run, look);
+        return Step::Halt(format!("the members were not back in time{waiting}"));
     }
     step
+}
+
+/// The first member that is waited for, and what for, to be put at the end of a
+/// message; empty when there is none.
+fn waited_for(run: &MenuRun, look: &Look) -> String {
+    let mut waiting = run.members.iter().filter_map(|m| match health(m, look) {
+        Health::Waiting(what) => Some(format!("; {}: {what}", m.recipe)),
+        _ => None,
+    });
+    waiting.next().unwrap_or_default()
 }
 
 /// Applies what was not applied, marks what has arrived, or waits.

@@ -5,6 +5,7 @@
 //! every step that changes something, so whoever finds it goes on from there.
 
 mod control;
+mod diffs;
 mod engine;
 mod held;
 mod plan;
@@ -15,4 +16,4 @@ mod tests;
 
 pub use engine::{Health, Look, Step, next};
 pub use plan::{Clash, Decision, Pointer, claims, decide};
-pub use run::{ROLLBACK_FAILED, Servings, abort, drive, retry};
+pub use run::{Checked, ROLLBACK_FAILED, Refusal, Servings, abort, drive, retry};

@@ -65,6 +65,7 @@ pub fn decide(
             wave: waves.get(&member.name).copied().unwrap_or_default(),
             outcome: MemberOutcome::Pending,
             message: String::new(),
+            changes: Vec::new(),
         })
         .collect();
     let plan_hash = plan_hash(menu, &members);

@@ -16,11 +16,32 @@ use crate::model::delivery::{
 /// How often the members are looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// How long it takes until a member is handed over again that nobody answered for.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// Front of the message of a run whose members could not all be brought back.
 pub const ROLLBACK_FAILED: &str = "RollbackFailed";
 
 /// Message of a run that somebody ended.
 const ABORTED: &str = "aborted";
+
+/// What preparing found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// What stands in the way, by member.
+    pub problems: Vec<(Name, String)>,
+    /// What activating would change, by member, for people.
+    pub changes: BTreeMap<Name, Vec<String>>,
+}
+
+/// Why a member was not handed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It will not be taken as it is.
+    Final(String),
+    /// Nobody answered who could take it; that may pass within the run's time.
+    Passing(String),
+}
 
 /// What a run needs of the Servings of its Menu. `Err` of the calls that save
 /// ends the drive, as a crash would: the run is found again as it was saved.
@@ -37,16 +58,16 @@ pub trait Servings: Send + Sync {
     async fn lock(&self, run: &MenuRun) -> Result<Result<(), String>, Self::Error>;
 
     /// Checks everything that can be checked without changing anything: every
-    /// Preparation, artifact, ownership, image, the target. The problems, by member.
-    async fn check(&self, run: &MenuRun) -> Vec<(Name, String)>;
+    /// Preparation, artifact, ownership, image, the target.
+    async fn check(&self, run: &MenuRun) -> Checked;
 
     /// Moves the pointer of every member, to the new Preparation or back, and
     /// saves the run, in one transaction.
     async fn point(&self, run: &MenuRun, back: bool) -> Result<(), Self::Error>;
 
     /// Hands a member's wanted Preparation to its target, without pruning.
-    /// Without one the member is withdrawn. The inner `Err` says why it failed.
-    async fn apply(&self, recipe: &Name, wanted: Option<&Name>) -> Result<(), String>;
+    /// Without one the member is withdrawn.
+    async fn apply(&self, recipe: &Name, wanted: Option<&Name>) -> Result<(), Refusal>;
 
     /// How the member stands towards it, after it was handed over.
     async fn health(&self, recipe: &Name, wanted: Option<&Name>) -> Health;
@@ -207,14 +228,18 @@ async fn prepare<S: Servings>(
         enter(run, RunPhase::PrepareFailed);
         return servings.save(run).await;
     }
-    let problems = match tokio::time::timeout(strategy.prepare_timeout, servings.check(run)).await {
-        Ok(problems) => problems,
+    let checked = tokio::time::timeout(strategy.prepare_timeout, servings.check(run)).await;
+    let Checked { problems, changes } = match checked {
+        Ok(checked) => checked,
         Err(_) => {
             run.message = format!("checking took longer than {:?}", strategy.prepare_timeout);
             enter(run, RunPhase::PrepareFailed);
             return servings.save(run).await;
         }
     };
+    for member in &mut run.members {
+        member.changes = changes.get(&member.recipe).cloned().unwrap_or_default();
+    }
     if problems.is_empty() {
         enter(run, RunPhase::Activating);
         return servings.point(run, false).await;
@@ -272,6 +297,8 @@ fn blame(run: &mut MenuRun, look: &Look) {
 struct Memory {
     applied: BTreeSet<Name>,
     failed: BTreeMap<Name, String>,
+    /// Who could not be handed over when, and why.
+    unanswered: BTreeMap<Name, (Instant, String)>,
     healthy_since: Option<Instant>,
 }
 
@@ -284,6 +311,10 @@ impl Memory {
             let there = member.outcome == MemberOutcome::Deployed && !is_back(run);
             let health = if let Some(why) = self.failed.get(name) {
                 Health::Failed(why.clone())
+            } else if let Some((at, why)) = self.unanswered.get(name)
+                && at.elapsed() < AGAIN
+            {
+                Health::Waiting(why.clone())
             } else if self.applied.contains(name) || there {
                 servings.health(name, wanted(run, member)).await
             } else {
@@ -311,10 +342,18 @@ impl Memory {
             (m.recipe.clone(), done)
         });
         for (name, done) in futures::future::join_all(work).await {
-            if let Err(why) = done {
-                self.failed.insert(name.clone(), why);
+            self.unanswered.remove(&name);
+            match done {
+                Ok(()) => {
+                    self.applied.insert(name);
+                }
+                Err(Refusal::Final(why)) => {
+                    self.failed.insert(name, why);
+                }
+                Err(Refusal::Passing(why)) => {
+                    self.unanswered.insert(name, (Instant::now(), why));
+                }
             }
-            self.applied.insert(name);
         }
     }
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::diffs;
 use super::engine::Health;
+use super::held::refusal;
 use super::plan::claims;
-use super::run::Servings;
+use super::run::{Checked, Refusal, Servings};
 use crate::api::{Code, Error, Result};
 use crate::delivery::Delivery;
 use crate::delivery::promote::Promotion;
@@ -114,8 +116,13 @@ impl Members {
         Ok(Some(serving.into()))
     }
 
-    /// What can be told of one member without changing anything.
-    async fn checked(&self, member: &MenuRunMember) -> std::result::Result<(), String> {
+    /// What can be told of one member without changing anything: what activating
+    /// it would change.
+    async fn checked(
+        &self,
+        member: &MenuRunMember,
+        members: usize,
+    ) -> std::result::Result<Vec<String>, String> {
         let preparation = self.preparation(&member.to_preparation).map_err(told)?;
         if preparation.spec.artifact.digest != member.to_digest {
             return Err(format!(
@@ -134,7 +141,16 @@ impl Members {
         let checked = self
             .delivery
             .prepare_activation(&preparation, serving.as_ref());
-        checked.await.map_err(told)
+        let plan = checked.await.map_err(|fault| fault.text())?;
+        let active = member.from_preparation.as_ref();
+        let active = active.and_then(|name| self.preparation(name).ok());
+        Ok(diffs::lines(
+            &plan,
+            preparation.spec.target.kind,
+            &active.map(|old| old.spec.resources).unwrap_or_default(),
+            &preparation.spec.resources,
+            members,
+        ))
     }
 }
 
@@ -175,12 +191,16 @@ impl Servings for Members {
         })
     }
 
-    async fn check(&self, run: &MenuRun) -> Vec<(Name, String)> {
-        let mut problems = Vec::new();
+    async fn check(&self, run: &MenuRun) -> Checked {
+        let mut checked = Checked::default();
         let mut owned = Vec::new();
         for member in &run.members {
-            if let Err(why) = self.checked(member).await {
-                problems.push((member.recipe.clone(), why));
+            let recipe = member.recipe.clone();
+            match self.checked(member, run.members.len()).await {
+                Ok(changes) => {
+                    checked.changes.insert(recipe, changes);
+                }
+                Err(why) => checked.problems.push((recipe, why)),
             }
             if let Ok(preparation) = self.preparation(&member.to_preparation) {
                 let target = &preparation.spec.target;
@@ -195,9 +215,10 @@ impl Servings for Members {
             }
         }
         if let Err(clash) = claims(&owned) {
-            problems.push((clash.recipes.1.clone(), clash.to_string()));
+            let recipe = clash.recipes.1.clone();
+            checked.problems.push((recipe, clash.to_string()));
         }
-        problems
+        checked
     }
 
     async fn point(&self, run: &MenuRun, back: bool) -> Result<()> {
@@ -211,11 +232,15 @@ impl Servings for Members {
         })
     }
 
-    async fn apply(&self, recipe: &Name, wanted: Option<&Name>) -> std::result::Result<(), String> {
+    async fn apply(
+        &self,
+        recipe: &Name,
+        wanted: Option<&Name>,
+    ) -> std::result::Result<(), Refusal> {
         let at = self.serving_ref(recipe);
         match wanted {
-            Some(_) => self.delivery.deploy_held(&at).await.map_err(told),
-            None => self.delivery.withdraw_held(&at).await.map_err(told),
+            Some(_) => self.delivery.deploy_held(&at).await.map_err(refusal),
+            None => self.delivery.withdraw_held(&at).await.map_err(refusal),
         }
     }
 
@@ -225,7 +250,10 @@ impl Servings for Members {
             (None, Ok(None)) => Health::Healthy,
             (None, Ok(Some(_))) => match self.delivery.withdraw_held(&at).await {
                 Ok(()) => Health::Waiting("it is being removed".to_owned()),
-                Err(error) => Health::Failed(told(error)),
+                Err(fault) => match refusal(fault) {
+                    Refusal::Final(why) => Health::Failed(why),
+                    Refusal::Passing(why) => Health::Waiting(why),
+                },
             },
             (Some(_), Ok(Some(_))) => self.delivery.health_held(&at).await,
             (Some(_), Ok(None)) => Health::Failed(format!("{at} is gone")),
@@ -241,7 +269,8 @@ impl Servings for Members {
 
     async fn prune(&self, recipe: &Name) -> std::result::Result<(), String> {
         let at = self.serving_ref(recipe);
-        self.delivery.prune_held(&at).await.map_err(told)
+        let pruned = self.delivery.prune_held(&at).await;
+        pruned.map_err(|fault| fault.text())
     }
 
     async fn unlock(&self, run: &MenuRun) -> Result<()> {

@@ -24,6 +24,10 @@ enum Trouble {
     Never,
     /// It also cannot be brought back.
     Stuck,
+    /// Nobody answers for it, on the way out or back, for a while.
+    Away {
+        back: bool,
+    },
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -45,6 +49,8 @@ struct Kitchen {
     /// Somebody wants the end of it once this wave is out.
     abort_at: Option<u32>,
     log: Mutex<Vec<String>>,
+    /// So many times nobody answers.
+    away: Mutex<u32>,
 }
 
 struct Crash;
@@ -54,6 +60,14 @@ impl Kitchen {
         let mut left = self.left.lock().unwrap();
         *left -= 1;
         if *left == 0 { Err(Crash) } else { Ok(()) }
+    }
+
+    /// Whether nobody answers this time.
+    fn asked(&self) -> bool {
+        let mut away = self.away.lock().unwrap();
+        let now = *away > 0;
+        *away = away.saturating_sub(1);
+        now
     }
 
     fn has(&self, recipe: &Name, trouble: Trouble) -> bool {
@@ -87,10 +101,16 @@ impl Servings for Kitchen {
         Ok(Ok(()))
     }
 
-    async fn check(&self, _: &MenuRun) -> Vec<(Name, String)> {
-        match &self.trouble {
-            (name, Trouble::Check) => vec![(name.clone(), "no image".into())],
-            _ => Vec::new(),
+    async fn check(&self, run: &MenuRun) -> Checked {
+        let members = run.members.iter();
+        Checked {
+            problems: match &self.trouble {
+                (name, Trouble::Check) => vec![(name.clone(), "no image".into())],
+                _ => Vec::new(),
+            },
+            changes: members
+                .map(|m| (m.recipe.clone(), vec![format!("create {}", m.recipe)]))
+                .collect(),
         }
     }
 
@@ -110,7 +130,7 @@ impl Servings for Kitchen {
         self.step()
     }
 
-    async fn apply(&self, recipe: &Name, wanted: Option<&Name>) -> Result<(), String> {
+    async fn apply(&self, recipe: &Name, wanted: Option<&Name>) -> Result<(), Refusal> {
         self.log
             .lock()
             .unwrap()
@@ -124,10 +144,14 @@ impl Servings for Kitchen {
         );
         let new = wanted == Some(&self.new);
         if new && self.has(recipe, Trouble::Apply) {
-            return Err("refused".into());
+            return Err(Refusal::Final("refused".into()));
         }
         if !new && self.has(recipe, Trouble::Stuck) {
-            return Err("stuck".into());
+            return Err(Refusal::Final("stuck".into()));
+        }
+        let away = |back| self.has(recipe, Trouble::Away { back });
+        if away(!new) && self.asked() {
+            return Err(Refusal::Passing("nobody answers".into()));
         }
         member.leftover = member.live.is_some() && new;
         member.live = wanted.cloned();
@@ -142,7 +166,9 @@ impl Servings for Kitchen {
         }
         let new = wanted == Some(&self.new);
         match self.trouble.1 {
-            Trouble::Unhealthy | Trouble::Stuck if new && self.trouble.0 == *recipe => {
+            Trouble::Unhealthy | Trouble::Stuck | Trouble::Away { back: true }
+                if new && self.trouble.0 == *recipe =>
+            {
                 Health::Failed("exited with 1".into())
             }
             Trouble::Never if new && self.trouble.0 == *recipe => {
@@ -261,6 +287,7 @@ fn world(menu: Menu, fresh: bool, trouble: (usize, Trouble), crash: i64) -> Worl
         new: name("new"),
         abort_at: None,
         log: Mutex::default(),
+        away: Mutex::new(3),
     };
     World {
         menu,
@@ -350,6 +377,38 @@ async fn a_failing_member_brings_all_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_does_not_answer_has_the_time_of_the_run() {
+    let world = |on_failure, trouble, limit, times| {
+        let mut menu = menu(&[vec![], vec![0]], on_failure);
+        menu.spec.strategy.health_timeout = Duration::from_secs(limit);
+        let world = world(menu, false, (1, trouble), -1);
+        *world.kitchen.away.lock().unwrap() = times;
+        world
+    };
+    let out = Trouble::Away { back: false };
+    let short = world(MenuFailure::Rollback, out, 60, 3);
+    let run = short.drive(&[]).await.unwrap();
+    assert_eq!(run.phase, RunPhase::Committed, "{run:?}");
+    assert!(short.all_new());
+
+    // Time of the tests does not go on for what is saved: the limit is over at once.
+    let long = world(MenuFailure::Rollback, out, 0, u32::MAX);
+    let run = long.drive(&[]).await.unwrap();
+    assert_eq!(run.phase, RunPhase::RolledBack, "{run:?}");
+    assert_eq!(long.members(), long.before);
+
+    let back = Trouble::Away { back: true };
+    let short = world(MenuFailure::Rollback, back, 60, 3);
+    let run = short.drive(&[]).await.unwrap();
+    assert_eq!(run.phase, RunPhase::RolledBack, "{run:?}");
+    assert_eq!(short.members(), short.before);
+    let long = world(MenuFailure::Rollback, back, 0, u32::MAX);
+    let run = long.drive(&[]).await.unwrap();
+    assert_eq!(run.phase, RunPhase::Failed, "{run:?}");
+    assert!(run.message.contains("nobody answers"), "{}", run.message);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_check_changes_nothing() {
     let world = world(
         menu(&[vec![], vec![]], MenuFailure::Rollback),
@@ -360,6 +419,7 @@ async fn a_failed_check_changes_nothing() {
     let run = world.drive(&[]).await.unwrap();
     assert_eq!(run.phase, RunPhase::PrepareFailed);
     assert_eq!(run.message, "b: no image");
+    assert_eq!(run.members[1].changes, ["create b"]);
     assert_eq!(world.members(), world.before);
     assert!(world.kitchen.log.lock().unwrap().is_empty());
 }

@@ -25,6 +25,11 @@ pub struct Inside {
     pub down: bool,
     /// So many requests are answered that it is busy.
     pub busy: usize,
+    /// Status of so many answers, of a server that had an accident. A status of 0
+    /// cuts the connection.
+    pub accidents: (usize, u16),
+    /// So many patches that are to be kept are answered that it is busy.
+    pub busy_patches: usize,
     /// Whether every version is too old to be watched from.
     pub expired: bool,
     /// Lists of Applications.
@@ -46,10 +51,26 @@ async fn answer(State(server): State<Server>, method: Method, uri: Uri, body: By
         let body = json!({ "kind": "Status", "status": "Failure", "code": 404, "message": "no", "reason": "NotFound" });
         (StatusCode::NOT_FOUND, Json(body)).into_response()
     };
-    if inside.down || inside.busy > 0 {
+    let kept = method == Method::PATCH && !dry;
+    let busy = inside.busy > 0 || (kept && inside.busy_patches > 0);
+    if inside.down || busy {
         inside.busy = inside.busy.saturating_sub(1);
+        if kept {
+            inside.busy_patches = inside.busy_patches.saturating_sub(1);
+        }
         let body = json!({ "kind": "Status", "status": "Failure", "code": 503, "message": "down", "reason": "ServiceUnavailable" });
         return (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response();
+    }
+    if inside.accidents.0 > 0 {
+        inside.accidents.0 -= 1;
+        let status = inside.accidents.1;
+        if status == 0 {
+            drop(inside);
+            // The connection ends with the task that serves it.
+            std::panic::resume_unwind(Box::new("cut"));
+        }
+        let body = json!({ "kind": "Status", "status": "Failure", "code": status, "message": "oh", "reason": "InternalError" });
+        return (StatusCode::from_u16(status).unwrap(), Json(body)).into_response();
     }
     match (method, path.as_str()) {
         (_, "/version") => {

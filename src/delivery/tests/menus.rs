@@ -7,10 +7,15 @@ use crate::model::delivery::{
 
 /// A Menu of `back` and `front`, and the two, made.
 async fn lunch() -> World {
+    lunch_on(TargetType::Kuke).await
+}
+
+/// The same with `front` on that target.
+async fn lunch_on(target: TargetType) -> World {
     let world = World::new().await;
-    for of in ["back", "front"] {
-        world.make_cell(of).await;
-    }
+    world.make_cell("back").await;
+    let none = Duration::ZERO;
+    world.make("front", &text(target, "a"), target, none).await;
     let member = |of: &str| MenuMember {
         name: name(of),
         preparation: None,
@@ -32,6 +37,18 @@ async fn lunch() -> World {
         status: MenuStatus::default(),
     });
     world
+}
+
+/// What `front` has on a target, in a version.
+fn text(target: TargetType, version: &str) -> String {
+    match target {
+        TargetType::Kuke => cell("front").replace("id: a", &format!("id: {version}")),
+        TargetType::ArgoCd => {
+            format!(
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: web}}\ndata: {{a: {version}}}\n"
+            )
+        }
+    }
 }
 
 fn menu(world: &World) -> Menu {
@@ -147,4 +164,61 @@ async fn a_run_that_failed_does_not_begin_again_by_itself() {
     change(&world, "front", "c").await;
     assert_eq!(menu(&world).status.phase, MenuPhase::Deployed);
     assert!(is_new(&world, "back") && is_new(&world, "front"));
+}
+
+/// A cluster that is busy for longer than one call waits takes nothing back while
+/// the run has time.
+#[tokio::test]
+async fn a_busy_cluster_has_the_time_of_the_run() {
+    let world = lunch_on(TargetType::ArgoCd).await;
+    let settle = async |world: &World| {
+        let server = world.server.clone();
+        let argocd = tokio::spawn(async move {
+            loop {
+                if let Some(app) = server.application("front") {
+                    let wanted = &app["spec"]["source"]["targetRevision"];
+                    if app["status"]["sync"]["revision"] != *wanted {
+                        server.edit("front", super::servings::healthy);
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        world.settle(ReleaseKind::Menu, "lunch").await;
+        argocd.abort();
+    };
+    settle(&world).await;
+    assert_eq!(menu(&world).status.phase, MenuPhase::Deployed);
+
+    // One apply asks five times.
+    world.server.set(|s| s.busy_patches = 7);
+    world.write("front", &text(TargetType::ArgoCd, "b"));
+    world.edit("front", |recipe| recipe.spec.allow_empty = true);
+    let recipe = at(ReleaseKind::Recipe, "front");
+    world.delivery.look(&recipe, false).await.unwrap();
+    settle(&world).await;
+    world.server.set(|s| assert_eq!(s.busy_patches, 0));
+    let status = menu(&world).status;
+    let last = status.runs.last().unwrap();
+    assert_eq!(
+        (status.runs.len(), status.phase),
+        (2, MenuPhase::Deployed),
+        "{last:?}"
+    );
+    assert!(is_new(&world, "front"));
+
+    // What it was going to change is kept with the run.
+    let front = last.members.iter().find(|m| m.recipe.as_str() == "front");
+    let changes = &front.unwrap().changes;
+    assert!(
+        changes.iter().any(|c| c == "update ConfigMap web"),
+        "{changes:?}"
+    );
+    let first = status.runs[0].members.iter();
+    let back = first.filter(|m| m.recipe.as_str() == "back");
+    let lines: Vec<_> = back.flat_map(|m| m.changes.clone()).collect();
+    assert!(
+        lines.contains(&"create Cell shop/s/t/back".to_owned()),
+        "{lines:?}"
+    );
 }

@@ -10,7 +10,7 @@ use crate::model::delivery::{ConditionStatus, ServingPhase};
 const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}\ndata: {a: b}\n";
 
 /// Argo CD has looked at the Application, and all is well.
-fn healthy(app: &mut Value) {
+pub(super) fn healthy(app: &mut Value) {
     let revision = app["spec"]["source"]["targetRevision"].clone();
     app["status"] = json!({
         "sync": { "status": "Synced", "revision": revision },
@@ -159,6 +159,52 @@ async fn a_busy_cluster_is_asked_again() {
     world.delivery.look(&serving, false).await.unwrap();
     assert_eq!(phase(&world), ServingPhase::Deployed);
     world.server.set(|s| assert_eq!(s.busy, 0));
+}
+
+/// Nor one whose connection is cut, or that has an accident.
+#[tokio::test]
+async fn a_cluster_that_has_an_accident_is_asked_again() {
+    let (world, serving) = deployed_by_hand().await;
+    for status in [0, 500, 502] {
+        world.server.set(|s| s.accidents = (3, status));
+        world.delivery.look(&serving, false).await.unwrap();
+        assert_eq!(phase(&world), ServingPhase::Deployed, "{status}");
+        world.server.set(|s| assert_eq!(s.accidents.0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_deployed_application_that_stays_ill_has_failed() {
+    let (world, serving) = deployed_by_hand().await;
+    let look = || world.delivery.look(&serving, false);
+    let ill = |app: &mut Value| {
+        app["status"]["health"] = json!({ "status": "Degraded", "message": "0 of 1 ready" });
+    };
+    world.server.edit("web", ill);
+    let super::super::work::Next::Later(left) = look().await.unwrap() else {
+        panic!("it is looked at once its time is over");
+    };
+    assert!(left <= Duration::from_secs(300) && left > Duration::from_secs(200));
+    assert_eq!(phase(&world), ServingPhase::Deployed);
+    assert_eq!(ready(&world).reason, "Degraded");
+
+    world.edit("web", |recipe| {
+        let target = recipe.spec.target.as_mut().unwrap();
+        target.argocd.wait_timeout = Duration::from_millis(1);
+    });
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert_eq!(look().await.unwrap(), super::super::work::Next::Rest);
+    assert_eq!(phase(&world), ServingPhase::Failed);
+    assert_eq!(ready(&world).reason, "HealthTimeout");
+    assert!(ready(&world).message.contains("0 of 1 ready"));
+    let failed = world.serving("web");
+    look().await.unwrap();
+    assert_eq!(world.serving("web"), failed, "another look writes nothing");
+
+    world.server.edit("web", healthy);
+    world.settle(ReleaseKind::Serving, "web").await;
+    assert_eq!(phase(&world), ServingPhase::Deployed);
+    assert_eq!(ready(&world).reason, "Deployed");
 }
 
 /// While a Serving waits to become healthy, a watch that is cut is not asked

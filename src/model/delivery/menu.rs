@@ -213,4 +213,7 @@ pub struct MenuRunMember {
     pub outcome: MemberOutcome,
     /// For people.
     pub message: String,
+    /// What preparing found that activating it would change on its target, as
+    /// `action object: field: what`. Holds no secret; cut where it is long.
+    pub changes: Vec<String>,
 }

@@ -283,6 +283,7 @@ fn member_to_model(member: external::MenuRunMember) -> Option<MenuRunMember> {
         wave,
         outcome,
         message,
+        changes,
     } = member;
     Some(MenuRunMember {
         recipe: recipe.parse().ok()?,
@@ -293,6 +294,7 @@ fn member_to_model(member: external::MenuRunMember) -> Option<MenuRunMember> {
         wave,
         outcome: lookup(OUTCOMES, &outcome).unwrap_or_default(),
         message,
+        changes,
     })
 }
 
@@ -351,6 +353,7 @@ fn member_to_external(member: &MenuRunMember) -> external::MenuRunMember {
         wave,
         outcome,
         message,
+        changes,
     } = member;
     external::MenuRunMember {
         recipe: recipe.to_string(),
@@ -361,5 +364,6 @@ fn member_to_external(member: &MenuRunMember) -> external::MenuRunMember {
         wave: *wave,
         outcome: word_of(OUTCOMES, outcome),
         message: message.clone(),
+        changes: changes.clone(),
     }
 }

@@ -529,6 +529,7 @@ fn menu() -> impl Strategy<Value = AnyRelease> {
                             wave: 1,
                             outcome: MemberOutcome::Withdrawn,
                             message: "x".into(),
+                            changes: vec!["create Cell web".into()],
                         }],
                         message: String::new(),
                         started_at: time,

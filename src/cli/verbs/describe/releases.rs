@@ -2,8 +2,8 @@
 
 use super::{pairs, yes};
 use crate::api::delivery::v1alpha1::{
-    Activation, Condition, Destination, Hold, Kitchen, Menu, MenuRun, Metadata, Pantry,
-    Preparation, Recipe, RecipeTemplate, Render, Serving, Source, Target,
+    Activation, Condition, Destination, Hold, Kitchen, Menu, MenuRun, MenuRunMember, Metadata,
+    Pantry, Preparation, Recipe, RecipeTemplate, Render, Serving, Source, Target,
 };
 use crate::api::v1::object::Object as Any;
 use crate::cli::kind::Kind;
@@ -428,6 +428,13 @@ fn menu(page: &mut Page, menu: &Menu, others: &[&Any]) {
             .collect();
         let header = ["WAVE", "MEMBER", "FROM", "TO", "OUTCOME", "MESSAGE"];
         page.table(&format!("Run {}", last.id), &header, &rows);
+        let of = |m: &MenuRunMember| {
+            let lines = m.changes.iter();
+            let rows = lines.map(|line| vec![m.recipe.clone(), line.clone()]);
+            rows.collect::<Vec<_>>()
+        };
+        let rows: Vec<_> = last.members.iter().flat_map(of).collect();
+        page.table("What it changes", &["MEMBER", "CHANGE"], &rows);
     }
 }
 

@@ -1,13 +1,15 @@
 //! A connection to one cluster, from a kubeconfig.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use kube::client::ClientBuilder;
+use http::{Request, Response};
 use kube::client::retry::RetryPolicy;
+use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tower::BoxError;
 use tower::buffer::BufferLayer;
-use tower::retry::RetryLayer;
+use tower::retry::{Policy, RetryLayer};
 
 use super::{Error, Result};
 
@@ -20,6 +22,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// Attempts after the first.
 const RETRIES: u32 = 4;
+/// A connection that failed sooner is tried again.
+const QUICK: Duration = Duration::from_secs(1);
 /// Requests that wait for a connection.
 const WAITING: usize = 64;
 
@@ -99,13 +103,61 @@ impl Cluster {
             cluster: self.name.clone(),
             detail,
         };
-        let policy = RetryPolicy::new(RETRY.0, RETRY.1, RETRIES, false);
-        let policy = policy.map_err(|e| failed(e.to_string()))?;
+        let busy = RetryPolicy::new(RETRY.0, RETRY.1, RETRIES, false);
+        let policy = Retry {
+            busy: busy.map_err(|e| failed(e.to_string()))?,
+            attempts: 0,
+            begun: Instant::now(),
+        };
         let built = ClientBuilder::try_from(config).map_err(|e| failed(e.to_string()))?;
         Ok(built
             .with_layer(&BufferLayer::new(WAITING))
             .with_layer(&RetryLayer::new(policy))
             .build())
+    }
+}
+
+/// Which requests are sent again. All that are sent here may be: an apply says
+/// what is wanted, and a deletion names the version that it means.
+#[derive(Clone)]
+struct Retry {
+    /// For a server that says that it is busy.
+    busy: RetryPolicy,
+    /// Made again for another reason: a connection that was cut, a server or a
+    /// gateway that had an accident.
+    attempts: u32,
+    /// When the attempt that is under way began.
+    begun: Instant,
+}
+
+impl<Body_> Policy<Request<Body>, Response<Body_>, BoxError> for Retry {
+    type Future = tokio::time::Sleep;
+
+    fn retry(
+        &mut self,
+        request: &mut Request<Body>,
+        result: &mut std::result::Result<Response<Body_>, BoxError>,
+    ) -> Option<Self::Future> {
+        if let Some(pause) = self.busy.retry(request, result) {
+            return Some(pause);
+        }
+        let accident = match result {
+            Ok(response) => matches!(response.status().as_u16(), 500 | 502),
+            // One that took its time would take it again: whoever waits has waited.
+            Err(_) => self.begun.elapsed() < QUICK,
+        };
+        if !accident || self.attempts == RETRIES {
+            return None;
+        }
+        let pause = RETRY.0 * 2_u32.pow(self.attempts);
+        self.attempts += 1;
+        Some(tokio::time::sleep(pause.min(RETRY.1)))
+    }
+
+    fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
+        self.begun = Instant::now();
+        let policy: &mut dyn Policy<_, Response<Body_>, BoxError, Future = _> = &mut self.busy;
+        policy.clone_request(request)
     }
 }
 
