@@ -182,6 +182,21 @@ go_tools() {
     done
 }
 
+# Docker without its service: just the programs, beside the others.
+docker_tools() {
+    local dir
+    dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")/tools
+    if [ $install = no ] || command -v dockerd >/dev/null || ! command -v apt-get >/dev/null; then return; fi
+    rm -rf "$dir/.docker"
+    mkdir -p "$dir/.docker"
+    if (cd "$dir/.docker" && apt-get -qq download docker.io && dpkg-deb -x docker.io_*.deb .) >"$logs/docker" 2>&1; then
+        mv "$dir/.docker/usr/bin/docker" "$dir/.docker/usr/sbin/dockerd" "$dir/"
+    else
+        echo "docker cannot be had: $(tail -n 1 "$logs/docker")"
+    fi
+    rm -rf "$dir/.docker"
+}
+
 # --- stages ------------------------------------------------------------------
 
 title "prerequisites"
@@ -205,6 +220,7 @@ fi
 if wanted unit || wanted e2e; then
     title tools
     go_tools
+    docker_tools
 fi
 
 if wanted unit; then

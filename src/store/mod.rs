@@ -79,7 +79,7 @@ impl Store {
     /// Opens the state root, making it (0750) when it is missing.
     ///
     /// [`Error::Root`] when it is not absolute, no directory, not owned by the
-    /// calling user or writable by everybody.
+    /// calling user or writable by others.
     pub fn open(run_path: &Path) -> Result<Self> {
         let root = beneath::Root::open(run_path)?;
         // A file system that is mounted read-only can still be read.

@@ -129,6 +129,10 @@ impl Root {
         if stat.st_mode & 0o002 != 0 {
             return Err(bad("everybody may write to it".to_owned()));
         }
+        let group = stat.st_gid;
+        if stat.st_mode & 0o020 != 0 && group != rustix::process::getegid().as_raw() {
+            return Err(bad(format!("group {group} may write to it")));
+        }
         Ok(Self { fd, path })
     }
 
@@ -599,7 +603,35 @@ fn crash(step: u32) -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn others_may_not_write_to_a_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |group: u32, mode: u32| {
+            std::os::unix::fs::chown(dir.path(), None, Some(group)).unwrap();
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(dir.path(), mode).unwrap();
+            Root::open(dir.path())
+                .map(|_| ())
+                .map_err(|e| e.to_string())
+        };
+        let own = rustix::process::getegid().as_raw();
+        assert_eq!(open(own, 0o775), Ok(()));
+        assert!(
+            open(own, 0o777)
+                .unwrap_err()
+                .contains("everybody may write")
+        );
+        // Only root gives a directory to a group that it is not in.
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(open(own + 1, 0o755), Ok(()));
+            let refused = open(own + 1, 0o775).unwrap_err();
+            assert!(refused.contains(&format!("group {} may write", own + 1)));
+        }
+    }
 
     #[test]
     fn who_waits_for_the_disk_holds_up_nobody_else() {

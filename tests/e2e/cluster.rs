@@ -1,4 +1,5 @@
-//! Menus with members on a cluster: a real API server with Argo CD's own schema.
+//! Releases on a cluster, alone and in Menus: a real API server with Argo CD's own
+//! schema.
 //! What Argo CD would do to an Application, the test does.
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use crate::{cases, cases_in_both_modes};
 
 pub const CASES: &[&[Case]] = &[
     cases_in_both_modes![
+        a_serving_moves_a_cluster_by_itself,
         a_menu_moves_a_cluster_and_this_machine,
         a_menu_takes_back_what_a_cluster_had_not
     ],
@@ -305,6 +307,100 @@ fn delete(cluster: &Cluster) {
         BOTH.iter()
             .all(|name| host.kuke(&["get", "serving", name]).code == 3)
     });
+}
+
+/// Promoted, ill, rolled back, edited and deleted by others: all without a Menu.
+fn a_serving_moves_a_cluster_by_itself(mode: Mode) -> Verdict {
+    let programs = find_programs()?;
+    let host = Host::new(mode);
+    let cluster = Cluster::start(&host, &programs);
+    connect(&cluster);
+    setting(&host, "back");
+    let well = |_: &str| true;
+    let wait = |verb: &str, healthy: &dyn Fn(&str) -> bool| {
+        let command = host.start(&[verb, "front", "--wait"]);
+        follow(&cluster, command, healthy, || ())
+    };
+    let status = || host.get("serving", "front")["status"].clone();
+    let first = digest(&host, "front");
+    wait("promote", &well).ok();
+    assert_eq!(cluster.revision("front"), first);
+    let now = status();
+    assert_eq!(
+        (text(&now["phase"]), text(&now["deployedDigest"])),
+        ("Deployed".into(), first.clone())
+    );
+    for kind in ["Ready", "Synced", "Healthy"] {
+        let conditions = now["conditions"].as_array().unwrap();
+        let found = conditions.iter().find(|c| c["type"] == kind).unwrap();
+        assert_eq!(found["status"], "True", "{found}");
+    }
+
+    // The second is ill: it is told within its time, and the first is what was
+    // healthy last.
+    let recipe = host
+        .kuke(&["get", "recipe", "front", "-o", "yaml"])
+        .ok()
+        .out;
+    let hasty = recipe.replacen(
+        "type: argocd",
+        "type: argocd\n    argocd: {waitTimeout: 4s}",
+        1,
+    );
+    assert!(
+        !recipe.contains("waitTimeout") && hasty != recipe,
+        "{recipe}"
+    );
+    host.apply(&hasty).ok();
+    let second = next(&host, "v2")[0].clone();
+    wait("promote", &|digest| digest != second)
+        .code(1)
+        .says(&["front", "Degraded"]);
+    assert_eq!(cluster.revision("front"), second);
+    let now = status();
+    assert_eq!(
+        (text(&now["phase"]), text(&now["deployedDigest"])),
+        ("Failed".into(), first.clone())
+    );
+    wait("rollback", &well).ok();
+    assert_eq!(cluster.revision("front"), first);
+    wait("promote", &well).ok();
+    assert_eq!(
+        (cluster.revision("front"), phase(&host, "front")),
+        (second.clone(), "Deployed".into())
+    );
+
+    // What others do to the Application is put back; what others add stays.
+    let looked = |what: &str, holds: &dyn Fn(&Value) -> bool| {
+        eventually(30.0, what, || {
+            if mode == Mode::InProcess {
+                wait("sync", &well).ok();
+            }
+            cluster.argocd_looks("front", well);
+            cluster.application("front").is_some_and(|app| holds(&app))
+        });
+    };
+    let theirs =
+        json!({ "spec": { "project": "theirs", "info": [{ "name": "who", "value": "they" }] } });
+    cluster.edit("front", &theirs);
+    looked("the project is put back", &|app| {
+        app["spec"]["project"] == "default"
+    });
+    let app = cluster.application("front").unwrap();
+    assert_eq!(app["spec"]["info"][0]["value"], "they", "{app}");
+    let uid = text(&app["metadata"]["uid"]);
+    cluster.request("DELETE", &format!("{APPLICATIONS}/front"), None);
+    looked("it is made again", &|app| {
+        text(&app["metadata"]["uid"]) != uid && app["spec"]["source"]["targetRevision"] == second
+    });
+    eventually(20.0, "all is well", || {
+        cluster.argocd_looks("front", well);
+        phase(&host, "front") == "Deployed"
+    });
+    delete(&cluster);
+    drop(cluster);
+    host.finish();
+    Ok(())
 }
 
 fn a_menu_moves_a_cluster_and_this_machine(mode: Mode) -> Verdict {

@@ -1,7 +1,8 @@
 //! The programs that people use, as far as they are installed.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use kukeon::oci::Digest;
 use kukeon::registry::Scheme;
@@ -222,6 +223,97 @@ async fn podman_pulls_and_pushes() {
     run(&r, "podman", &push).await;
     let repository = "copy/app".parse().unwrap();
     let tags = r.storage().tags(&repository).unwrap();
+    assert_eq!(tags, ["v2".parse().unwrap()]);
+}
+
+/// Hides the machine's containerd, which Docker would use, and keeps its key out
+/// of the machine's `/etc`.
+const APART: &str = "mount -t tmpfs none /run
+mkdir /run/etc /run/work
+mount -t overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/work none /etc
+exec \"$@\"";
+
+/// Docker's daemon in a world of its own: it starts a containerd, and all of it
+/// ends with the value.
+struct Dockerd {
+    child: Child,
+    socket: String,
+}
+
+impl Dockerd {
+    async fn start(dir: &Path) -> Self {
+        let at = |name: &str| dir.join(name).display().to_string();
+        let socket = format!("unix://{}", at("docker.sock"));
+        std::fs::write(dir.join("docker.json"), "{}").unwrap();
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .args(["sh", "-ec", APART, "sh"])
+            .args(["dockerd", "--host", &socket, "--data-root", &at("docker")])
+            .args([
+                "--exec-root",
+                &at("docker-run"),
+                "--pidfile",
+                &at("docker.pid"),
+            ])
+            .args(["--config-file", &at("docker.json")])
+            .args([
+                "--storage-driver=vfs",
+                "--bridge=none",
+                "--ip-forward=false",
+            ])
+            .args(["--iptables=false", "--ip6tables=false"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(dir.join("dockerd.log")).unwrap());
+        let mut child = command.spawn().unwrap();
+        for _ in 0..600 {
+            let ended = child.try_wait().unwrap();
+            let log = || std::fs::read_to_string(dir.join("dockerd.log")).unwrap();
+            assert!(ended.is_none(), "dockerd: {}", log());
+            if dir.join("docker.sock").exists() && log().contains("API listen on") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Self { child, socket }
+    }
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn docker_pulls_and_pushes() {
+    need!("docker", "dockerd");
+    let r = start().await;
+    let image = r.path().join("image");
+    layout(&image);
+    push_layout(&r, &image, "team/app", "v1").await;
+    let dockerd = Dockerd::start(r.path()).await;
+    let (from, to) = (
+        format!("{}/team/app:v1", r.host()),
+        format!("{}/copy/app:v2", r.host()),
+    );
+    let refused = ["--host", &dockerd.socket, "pull", &from];
+    assert!(!try_run(&r, "docker", &refused).await.status.success());
+    let host = r.host();
+    for arguments in [
+        vec!["login", "--username", USER, "--password", PASSWORD, &host],
+        vec!["pull", &from],
+        vec!["tag", &from, &to],
+        vec!["push", &to],
+        vec!["image", "rm", &from, &to],
+        vec!["pull", &to],
+    ] {
+        let all = [vec!["--host", &dockerd.socket], arguments].concat();
+        run(&r, "docker", &all).await;
+    }
+    let tags = r.storage().tags(&"copy/app".parse().unwrap()).unwrap();
     assert_eq!(tags, ["v2".parse().unwrap()]);
 }
 
