@@ -8,6 +8,7 @@ mod control;
 mod engine;
 mod held;
 mod plan;
+mod rehearse;
 mod run;
 mod servings;
 #[cfg(test)]
