@@ -171,6 +171,31 @@ mod tests {
     }
 
     #[test]
+    fn releases_live_where_they_or_the_request_say() {
+        let document = |kind: &str, more: &str, spec: &str| {
+            format!(
+                "apiVersion: delivery.kokumi.dev/v1alpha1\nkind: {kind}\n\
+                 metadata: {{name: default{more}}}\nspec: {spec}\n---\n"
+            )
+        };
+        let source = "{source: {path: /srv/a}}";
+        let text = [
+            document("Recipe", "", source),
+            document("Recipe", ", namespace: own", source),
+            document("Kitchen", "", "{}"),
+        ]
+        .concat();
+        let found = |namespace: &str| {
+            let wanted = read_in(&[("f", text.as_bytes())], namespace).unwrap();
+            let place = |(_, o): &(u32, AnyRelease)| o.meta().namespace.to_string();
+            wanted.releases.iter().map(place).collect::<Vec<_>>()
+        };
+        assert_eq!(found("shop"), ["shop", "own", "default"]);
+        assert_eq!(found(""), ["default", "own", "default"]);
+        assert!(read_in(&[("f", text.as_bytes())], "No Name").is_err());
+    }
+
+    #[test]
     fn order_is_that_of_dependency_and_stable() {
         let text = [
             &*container("x", "other"),

@@ -71,7 +71,7 @@ struct Connect {
     /// Only ask the cluster, and say what would be done
     #[arg(long)]
     dry_run: bool,
-    /// How long the cluster may take; 0 is for ever
+    /// How long the cluster may take, five minutes at most
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1m")]
     timeout: Duration,
     /// Output format
@@ -111,7 +111,15 @@ impl Connect {
     async fn run(self, context: &Context) -> Outcome {
         let what = format!("the connection to cluster {:?}", self.name);
         let patience = Patience::new(true, Some(self.timeout));
-        patience.within(&what, self.connect(context)).await
+        let done = patience.within(&what, self.connect(context)).await;
+        done.map_err(|failure| match failure {
+            // Unlike what others wait for, it ends with whoever asked.
+            Failure::Error(error) if error.reason == "WaitTimeout" => {
+                let hint = "no connection is kept; see whether the cluster answers, then repeat";
+                error.hint(hint).into()
+            }
+            other => other,
+        })
     }
 
     async fn connect(self, context: &Context) -> Outcome {

@@ -69,7 +69,7 @@ pub struct Rollback {
 }
 
 /// Whether the outcome is waited for.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 pub struct Patience {
     /// Wait until it is ready, or failed
     #[arg(long)]
@@ -83,11 +83,6 @@ impl Patience {
     /// Until it has come to its end, or for this long; 0 is for ever.
     pub fn new(wait: bool, timeout: Option<Duration>) -> Self {
         Self { wait, timeout }
-    }
-
-    /// How long at most.
-    pub fn limit(&self) -> Option<Duration> {
-        self.timeout
     }
 
     /// Whether the outcome is waited for.

@@ -46,7 +46,7 @@ pub(super) struct Apply {
 impl Apply {
     pub(super) async fn run(self, context: &Context) -> Outcome {
         let what = format!("the source {}", self.upload);
-        let patience = Patience::new(self.patience.waits(), self.patience.limit());
+        let patience = self.patience;
         patience.within(&what, self.apply(context)).await
     }
 
