@@ -7,6 +7,7 @@ use futures::StreamExt;
 use super::apply::{document, sources};
 use super::external::{failure_for, result_for};
 use super::promote::{locked, revision_named};
+use super::requests::LOOK;
 use super::stream::Emitter;
 use super::work::Next;
 use super::{Delivery, namespace};
@@ -313,7 +314,12 @@ impl Delivery {
     async fn gone(&self, at: &ReleaseRef, wait: bool) -> Result<()> {
         let serving = ReleaseRef::new(ReleaseKind::Serving, &at.namespace, &at.name);
         let mut until = tokio::time::Instant::now() + PATIENCE;
+        let mut again = false;
         while self.store.release(at)?.is_some() {
+            if std::mem::replace(&mut again, true) {
+                // Whoever holds it up may do so for long.
+                tokio::time::sleep(LOOK).await;
+            }
             for part in [&serving, at] {
                 let driven = self.drive_until(part, until).await;
                 self.or_later(part, driven)?;
