@@ -23,6 +23,8 @@ const PRINTED: &[&str] = &[
     "VerifyRegistryResponse",
     "RegistryProblem",
     "CollectRegistryResponse",
+    "RegistryLoginResponse",
+    "ImportRepositoryResponse",
     "PruneImagesResponse",
     "DeleteImageResponse",
     "LogChunk",

@@ -62,6 +62,25 @@ pub enum Release {
     Menu(v1alpha1::Menu),
 }
 
+impl Release {
+    /// Puts a document that names no namespace into this one; empty leaves it.
+    /// The Kitchen has its own.
+    pub fn live_in(&mut self, namespace: &str) {
+        let metadata = match self {
+            Release::Kitchen(_) => None,
+            Release::Pantry(o) => o.metadata.as_mut(),
+            Release::RecipeTemplate(o) => o.metadata.as_mut(),
+            Release::Recipe(o) => o.metadata.as_mut(),
+            Release::Preparation(o) => o.metadata.as_mut(),
+            Release::Serving(o) => o.metadata.as_mut(),
+            Release::Menu(o) => o.metadata.as_mut(),
+        };
+        if let Some(metadata) = metadata.filter(|metadata| metadata.namespace.is_empty()) {
+            namespace.clone_into(&mut metadata.namespace);
+        }
+    }
+}
+
 /// The kinds of `v1beta1`. Boxed as a whole, so the sizes do not matter.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq)]

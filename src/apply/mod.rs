@@ -9,7 +9,7 @@ mod read;
 pub use container::{diff_container, spec_hash};
 pub use diff::{diff_cell, diff_realm, diff_secret, diff_space, diff_stack, diff_volume};
 pub use inherit::inherit;
-pub use read::{Source, Wanted, order, read, read_all};
+pub use read::{Source, Wanted, order, read, read_all, read_in};
 
 use crate::model::Name;
 

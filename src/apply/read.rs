@@ -2,7 +2,7 @@
 
 use crate::api::{self, Problem};
 use crate::model::delivery::AnyRelease;
-use crate::model::{AnyObject, CellContainer, CellRef};
+use crate::model::{AnyObject, CellContainer, CellRef, Name};
 use crate::scheme::{self, Decoded};
 
 /// One file or stream of a request: its name in messages, and its bytes.
@@ -29,18 +29,31 @@ pub fn read(sources: &[Source<'_>]) -> api::Result<Vec<(u32, AnyObject)>> {
     }
 }
 
+/// As [`read_in`]; releases live in `default`.
+pub fn read_all(sources: &[Source<'_>]) -> api::Result<Wanted> {
+    read_in(sources, "")
+}
+
 /// Reads a request: decodes every document of every source and translates it.
 /// Every problem of every document of a source is in one error.
 ///
 /// A Container whose Cell is in the same request becomes part of that Cell, as
 /// if it had been written there: applied one after the other, the Cell would
 /// remove what the Container adds, each time.
-pub fn read_all(sources: &[Source<'_>]) -> api::Result<Wanted> {
+///
+/// `namespace` is where releases live whose documents name none; empty is `default`.
+pub fn read_in(sources: &[Source<'_>], namespace: &str) -> api::Result<Wanted> {
+    if !namespace.is_empty() {
+        namespace.parse::<Name>()?;
+    }
     let mut seen: Vec<(String, String)> = Vec::new();
     let mut objects = Vec::new();
     for (source, bytes) in sources {
-        let read = api::decode_each(source, bytes, |document| {
+        let read = api::decode_each(source, bytes, |mut document| {
             let line = document.line;
+            if let api::Object::Release(release) = &mut document.object {
+                release.live_in(namespace);
+            }
             let object = scheme::decode(document).map_err(|error| error.problems)?;
             let key = match &object {
                 Decoded::Runtime(AnyObject::Container(c)) => {
@@ -155,6 +168,31 @@ mod tests {
             ),
             "{error}"
         );
+    }
+
+    #[test]
+    fn releases_live_where_they_or_the_request_say() {
+        let document = |kind: &str, more: &str, spec: &str| {
+            format!(
+                "apiVersion: delivery.kokumi.dev/v1alpha1\nkind: {kind}\n\
+                 metadata: {{name: default{more}}}\nspec: {spec}\n---\n"
+            )
+        };
+        let source = "{source: {path: /srv/a}}";
+        let text = [
+            document("Recipe", "", source),
+            document("Recipe", ", namespace: own", source),
+            document("Kitchen", "", "{}"),
+        ]
+        .concat();
+        let found = |namespace: &str| {
+            let wanted = read_in(&[("f", text.as_bytes())], namespace).unwrap();
+            let place = |(_, o): &(u32, AnyRelease)| o.meta().namespace.to_string();
+            wanted.releases.iter().map(place).collect::<Vec<_>>()
+        };
+        assert_eq!(found("shop"), ["shop", "own", "default"]);
+        assert_eq!(found(""), ["default", "own", "default"]);
+        assert!(read_in(&[("f", text.as_bytes())], "No Name").is_err());
     }
 
     #[test]

@@ -341,6 +341,79 @@ mod tests {
         command().debug_assert();
     }
 
+    /// What changes something can be tried, what takes time can be waited for,
+    /// and all of it has a format.
+    #[test]
+    fn verbs_of_releases_have_the_same_flags() {
+        let all = command();
+        let has = |words: &str, flag: &str| {
+            let verb = words.split(' ').fold(&all, |verb, word| {
+                verb.find_subcommand(word).expect("a verb")
+            });
+            verb.get_arguments().any(|a| a.get_long() == Some(flag))
+        };
+        let waits = [
+            "apply",
+            "delete",
+            "edit",
+            "recipe apply",
+            "recipe edit",
+            "recipe refresh",
+            "recipe suspend",
+            "recipe resume",
+            "promote",
+            "rollback",
+            "resume",
+            "sync",
+            "prep delete",
+            "menu run",
+            "menu retry",
+            "menu abort",
+            "menu force",
+        ];
+        let tried = [
+            "prep sign",
+            "registry login",
+            "registry import",
+            "registry gc",
+        ];
+        let looks = [
+            "get",
+            "describe",
+            "history",
+            "diff",
+            "manifest",
+            "wait",
+            "prep verify",
+            "menu plan",
+            "recipe render",
+        ];
+        let told = [
+            "registry ls",
+            "registry tags",
+            "registry verify",
+            "argocd status",
+        ];
+        let flags = |verbs: &[&str], flags: &[&str]| {
+            for (verb, flag) in verbs.iter().flat_map(|v| flags.iter().map(move |f| (v, f))) {
+                assert!(has(verb, flag), "{verb} --{flag}");
+            }
+        };
+        let common = ["output", "namespace"];
+        flags(
+            &waits,
+            &["output", "namespace", "dry-run", "wait", "timeout"],
+        );
+        flags(&looks, &common);
+        flags(&tried, &["output", "dry-run"]);
+        flags(&told, &["output"]);
+        flags(
+            &["argocd connect"],
+            &["output", "namespace", "dry-run", "timeout"],
+        );
+        flags(&["get"], &["watch"]);
+    }
+
     #[test]
     fn bare_shows_help_and_succeeds_and_slips_are_usage_errors() {
         let parsed = |argv: &[&str]| parse(argv.iter().map(OsString::from).collect());

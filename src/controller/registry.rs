@@ -103,11 +103,18 @@ impl Controller {
             .map_err(|why| Error::invalid("BadRule", why))?;
         let storage = self.registry()?.clone();
         let name = request.name.clone();
+        let known = storage.clone();
+        let accounts = blocking(move || known.accounts()).await??;
+        let existed = accounts.iter().any(|account| account.name == name);
         if request.remove {
-            let removed = blocking(move || storage.remove_account(&name)).await??;
+            let removed = match request.dry_run {
+                true => false,
+                false => blocking(move || storage.remove_account(&name)).await??,
+            };
             return Ok(v1::RegistryLoginResponse {
                 name: request.name,
                 removed,
+                existed: existed || removed,
                 ..Default::default()
             });
         }
@@ -116,7 +123,11 @@ impl Controller {
             false => AccountKind::User,
         };
         let chosen = Some(request.password).filter(|p| !p.is_empty());
-        let login = move || storage.set_account(&name, kind, rules, chosen.as_deref());
+        let dry = request.dry_run;
+        let login = move || match dry {
+            true => Storage::check_account(&name, chosen.as_deref()).map(|()| String::new()),
+            false => storage.set_account(&name, kind, rules, chosen.as_deref()),
+        };
         let password = blocking(login).await??;
         let tls = self.registry_config().is_some_and(|c| c.uses_tls());
         let ca = self.settings.registry_dir().join("auth/ca.pem");
@@ -131,6 +142,7 @@ impl Controller {
                 false => String::new(),
             },
             removed: false,
+            existed,
         })
     }
 
@@ -263,6 +275,7 @@ impl Controller {
             "" => None,
             tag => Some(tag.parse()?),
         };
+        let dry_run = first.dry_run;
         let (reader, mut writer) = tokio::io::duplex(PIPE);
         let feed = async move {
             let mut next = Some(Ok(first));
@@ -274,7 +287,21 @@ impl Controller {
             }
             Ok::<_, Error>(())
         };
-        let import = storage.import(&repository, tag.as_ref(), reader, Policy::Enforce);
+        let import = async {
+            let tag = tag.as_ref();
+            match dry_run {
+                true => {
+                    storage
+                        .rehearse_import(&repository, tag, reader, Policy::Enforce)
+                        .await
+                }
+                false => {
+                    storage
+                        .import(&repository, tag, reader, Policy::Enforce)
+                        .await
+                }
+            }
+        };
         let (fed, imported) = tokio::join!(feed, import);
         // When the sender failed, that is the cause of a torn archive.
         fed?;

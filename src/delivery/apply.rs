@@ -40,7 +40,8 @@ impl Delivery {
     /// Reads the whole request first; nothing is applied when a part is wrong.
     /// The runtime's documents come first, since releases may refer to them.
     pub(super) async fn apply_mixed(&self, request: v1::ApplyRequest) -> Result<EventStream> {
-        let Wanted { runtime, releases } = apply::read_all(&sources(&request.files))?;
+        let Wanted { runtime, releases } =
+            apply::read_in(&sources(&request.files), &request.namespace)?;
         if releases.is_empty() {
             return self.inner.apply(request).await;
         }

@@ -7,6 +7,7 @@ use futures::StreamExt;
 use super::apply::{document, sources};
 use super::external::{failure_for, result_for};
 use super::promote::{locked, revision_named};
+use super::requests::LOOK;
 use super::stream::Emitter;
 use super::work::Next;
 use super::{Delivery, namespace};
@@ -37,10 +38,11 @@ impl Delivery {
             refuse_rehearsal(&request)?;
             return self.inner.delete(request).await;
         }
+        let namespace = request.scope.clone().unwrap_or_default().realm;
         let Wanted {
             runtime,
             mut releases,
-        } = apply::read_all(&sources(&request.files))?;
+        } = apply::read_in(&sources(&request.files), &namespace)?;
         if !runtime.is_empty() {
             refuse_rehearsal(&request)?;
         }
@@ -123,7 +125,7 @@ impl Delivery {
             ReleaseKind::Preparation => self.delete_preparation(at, dry),
             ReleaseKind::Menu => self.delete_menu(at, dry),
             ReleaseKind::Recipe => self.delete_recipe(at, request).await,
-            ReleaseKind::Serving => self.delete_serving(at, dry).await,
+            ReleaseKind::Serving => self.delete_serving(at, request).await,
         }
     }
 
@@ -239,7 +241,7 @@ impl Delivery {
         })?;
         match request.dry_run {
             true => Ok(()),
-            false => self.gone(at).await,
+            false => self.gone(at, request.wait).await,
         }
     }
 
@@ -283,14 +285,14 @@ impl Delivery {
         Ok(())
     }
 
-    async fn delete_serving(&self, at: &ReleaseRef, dry: bool) -> Result<()> {
-        self.change_unless(dry, || {
+    async fn delete_serving(&self, at: &ReleaseRef, request: &v1::DeleteRequest) -> Result<()> {
+        self.change_unless(request.dry_run, || {
             self.get(at)?;
             Ok(self.marked_serving(at)?.into_iter().collect())
         })?;
-        match dry {
+        match request.dry_run {
             true => Ok(()),
-            false => self.gone(at).await,
+            false => self.gone(at, request.wait).await,
         }
     }
 
@@ -308,16 +310,25 @@ impl Delivery {
     }
 
     /// Works until a marked object is gone. What takes longer goes on in the
-    /// loop, and is told as a conflict.
-    async fn gone(&self, at: &ReleaseRef) -> Result<()> {
+    /// loop, and is told as a conflict, unless the caller waits however long.
+    async fn gone(&self, at: &ReleaseRef, wait: bool) -> Result<()> {
         let serving = ReleaseRef::new(ReleaseKind::Serving, &at.namespace, &at.name);
-        let until = tokio::time::Instant::now() + PATIENCE;
+        let mut until = tokio::time::Instant::now() + PATIENCE;
+        let mut again = false;
         while self.store.release(at)?.is_some() {
+            if std::mem::replace(&mut again, true) {
+                // Whoever holds it up may do so for long.
+                tokio::time::sleep(LOOK).await;
+            }
             for part in [&serving, at] {
                 let driven = self.drive_until(part, until).await;
                 self.or_later(part, driven)?;
             }
             if tokio::time::Instant::now() >= until {
+                if wait {
+                    until += PATIENCE;
+                    continue;
+                }
                 self.enqueue(&serving);
                 let message = format!("{at} is still on its way out");
                 return Err(Error::new(Code::Timeout, "StillDeleting", message)

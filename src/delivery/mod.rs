@@ -26,6 +26,7 @@ pub mod patch;
 mod polls;
 mod prepared;
 mod preview;
+mod processing;
 mod promote;
 mod provenance;
 mod recipe;

@@ -162,6 +162,7 @@ impl Delivery {
                 time: Some(now),
             });
             serving.status.phase = ServingPhase::Pending;
+            serving.status.tell_source(&preparation.spec.source);
         }
         match &old {
             None => stamp_new(&mut serving.meta),

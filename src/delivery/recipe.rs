@@ -59,6 +59,7 @@ impl Delivery {
             return self.finish_recipe(&recipe).await;
         }
         if recipe.spec.suspend {
+            self.let_go(&recipe)?;
             return Ok(Next::Rest);
         }
         // Of Preparations that are there: whatever becomes of the next one.
@@ -236,6 +237,12 @@ impl Delivery {
                 &fetched
             }
         };
+        // What failed is tried again as it is, unless somebody asks for it.
+        let failed = recipe.status.phase == RecipePhase::Failed
+            && recipe.status.observed_generation == recipe.meta.generation;
+        if !failed || recipe.meta.annotations.contains_key(keys::REFRESH) {
+            self.say_processing(recipe)?;
+        }
         let rendered = render::run(&inputs, &plan, content).await?;
         let to = match found {
             // A Preparation never changes: what was lost comes back where it was.

@@ -11,7 +11,7 @@ use crate::api::v1::{self, Action};
 use crate::api::{Code, Error, Result};
 use crate::model::delivery::{
     ActivationCause, AnyRelease, ConditionStatus, ConditionType, Conditions, Preparation, Recipe,
-    ReleaseKind, ReleaseRef, Serving, ServingPhase, keys,
+    RecipePhase, ReleaseKind, ReleaseRef, Serving, ServingPhase, keys,
 };
 use crate::model::{Name, Value};
 use crate::scheme::v1alpha1::{
@@ -189,9 +189,10 @@ impl Delivery {
             (Action::Sync, ReleaseKind::Recipe | ReleaseKind::Serving) => {
                 self.sync(&serving, request.wait, emit).await
             }
-            (Action::Run | Action::Retry | Action::Abort | Action::Force, ReleaseKind::Menu) => {
-                self.act_on_menu(&at, request, emit).await
-            }
+            (
+                Action::Run | Action::Plan | Action::Retry | Action::Abort | Action::Force,
+                ReleaseKind::Menu,
+            ) => self.act_on_menu(&at, request, emit).await,
             (action, kind) => Err(Error::new(
                 Code::Unsupported,
                 "NotSupported",
@@ -279,7 +280,9 @@ impl Delivery {
         if recipe.spec.suspend {
             return Ok(());
         }
-        let failed = ready.filter(|c| c.status == ConditionStatus::False);
+        // One that was changed while it was rendered is looked at once more.
+        let over = recipe.status.phase != RecipePhase::Processing;
+        let failed = ready.filter(|c| over && c.status == ConditionStatus::False);
         if let Some(condition) = failed {
             let message = format!("{at}: {}", condition.message);
             let error = Error::new(Code::Failed, condition.reason.clone(), message);
@@ -461,6 +464,15 @@ impl Delivery {
                             object: Some(object(found)),
                             ..result_for(&at, "condition met")
                         });
+                    }
+                    if request.settled
+                        && observed == found.meta().generation
+                        && let AnyRelease::Recipe(recipe) = found
+                        && recipe.status.phase == RecipePhase::Failed
+                        && let Some(ready) = conditions.get(ConditionType::Ready)
+                    {
+                        let message = format!("{at}: {}", ready.message);
+                        return Err(Error::new(Code::Failed, ready.reason.clone(), message));
                     }
                 }
             }

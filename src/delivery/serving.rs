@@ -54,6 +54,7 @@ impl Delivery {
             self.forget(at);
             return self.withdraw(&serving).await;
         }
+        self.tell_source(&serving)?;
         let recipe_at = ReleaseRef::new(ReleaseKind::Recipe, &at.namespace, &serving.spec.recipe);
         let recipe: Option<Recipe> = self.read(&recipe_at)?;
         // While a gate is open, the artifact is not fetched again at every look.
@@ -97,6 +98,29 @@ impl Delivery {
             },
             other => other,
         })
+    }
+
+    /// Promotion keeps the source; a Serving of before it did gets it here, once.
+    fn tell_source(&self, serving: &Serving) -> Result<()> {
+        if !serving.status.source.is_empty() {
+            return Ok(());
+        }
+        // One that is lost is told by what follows.
+        let Ok(preparation) = self.pointed_at(serving) else {
+            return Ok(());
+        };
+        let source = preparation.spec.source;
+        if source.reference.is_empty() {
+            return Ok(());
+        }
+        self.transact(|| {
+            let Some(mut now) = self.same(serving)? else {
+                return Ok((Vec::new(), ()));
+            };
+            now.status.tell_source(&source);
+            Ok((vec![now.into()], ()))
+        })?;
+        Ok(())
     }
 
     /// What is to be done about a Serving whose activation is known.

@@ -97,7 +97,18 @@ impl Delivery {
             let hint = "sign with one of them, or add the other to its spec.signatures";
             return Err(bad("none of the Kitchen's keys made this signature of").hint(hint));
         }
+        let answer = v1::SignPreparationResponse {
+            preparation: at.name.to_string(),
+            digest: artifact.digest.clone(),
+            key: key.map(ToString::to_string).unwrap_or_default(),
+            ..Default::default()
+        };
         let place = self.place_of(&at.namespace, artifact)?;
+        if request.dry_run {
+            // What is lost cannot be signed.
+            self.artifacts.manifest(&place, artifact).await?;
+            return Ok(answer);
+        }
         let payload = request.payload.clone();
         let kept = self
             .artifacts
@@ -107,10 +118,8 @@ impl Delivery {
         let recipe = &preparation.spec.recipe;
         self.enqueue(&ReleaseRef::new(ReleaseKind::Recipe, &at.namespace, recipe));
         Ok(v1::SignPreparationResponse {
-            preparation: at.name.to_string(),
-            digest: artifact.digest.clone(),
             signature_digest,
-            key: key.map(ToString::to_string).unwrap_or_default(),
+            ..answer
         })
     }
 

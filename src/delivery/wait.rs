@@ -3,7 +3,9 @@
 use super::Delivery;
 use super::requests::LOOK;
 use crate::api::v1::{self, object};
-use crate::api::{Code, Error, Result};
+use crate::api::{Code, Error, Result, v1beta1};
+use crate::model::{ContainerSpec, RestartPolicy};
+use crate::scheme;
 
 /// What is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,20 @@ impl Delivery {
                 Err(error) if error.code == Code::NotFound => None,
                 Err(error) => return Err(error),
             };
+            if request.settled {
+                match found.as_ref().map(|found| settled(&request.name, found)) {
+                    // It has done its work and removed itself.
+                    None => return Ok(told("deleted")),
+                    Some(Settled::Yes) => {
+                        return Ok(v1::ResourceResult {
+                            object: found,
+                            ..told("condition met")
+                        });
+                    }
+                    Some(Settled::Failed(error)) => return Err(error),
+                    Some(Settled::NotYet) => {}
+                }
+            }
             let now = found.as_ref().map(state);
             let met = match (&until, &now) {
                 (Until::Gone, None) => return Ok(told("deleted")),
@@ -107,6 +123,43 @@ fn known(kind: &str, state: &str) -> Result<String> {
     })
 }
 
+/// Whether an object that was applied is where it should be.
+#[derive(Debug, PartialEq, Eq)]
+enum Settled {
+    Yes,
+    NotYet,
+    Failed(Error),
+}
+
+fn settled(name: &str, found: &v1::Object) -> Settled {
+    let now = state(found);
+    let cell = match &found.object {
+        Some(object::Object::Cell(cell)) => Some(cell),
+        _ => None,
+    };
+    match now.as_str() {
+        "Ready" => Settled::Yes,
+        "Exited" if cell.is_none_or(ends_for_good) => Settled::Yes,
+        "Failed" | "Error" | "Stopped" => {
+            let status = cell.and_then(|cell| cell.status.as_ref());
+            let why = status.map_or("", |status| &status.message);
+            let message = format!(
+                "{name:?} is {now}{}{why}",
+                if why.is_empty() { "" } else { ": " }
+            );
+            Settled::Failed(Error::new(Code::Failed, "NotReady", message))
+        }
+        _ => Settled::NotYet,
+    }
+}
+
+/// Whether none of a Cell's containers is started again after it ended.
+fn ends_for_good(cell: &v1beta1::Cell) -> bool {
+    let cell = scheme::cell_to_model(cell.clone());
+    let never = |c: &ContainerSpec| c.restart_policy == RestartPolicy::Never;
+    cell.is_ok_and(|cell| cell.spec.containers.iter().all(never))
+}
+
 fn state(object: &v1::Object) -> String {
     let state = match &object.object {
         Some(object::Object::Realm(o)) => o.status.as_ref().map(|s| s.state.clone()),
@@ -132,6 +185,33 @@ mod tests {
             status: status.into(),
             state: state.into(),
             ..Default::default()
+        }
+    }
+
+    /// A Cell in this state, whose container has this policy.
+    fn cell(state: &str, policy: &str) -> v1::Object {
+        let text = format!(
+            "apiVersion: v1beta1\nkind: Cell\nmetadata: {{name: web}}\nspec: {{realmId: r, \
+             spaceId: s, stackId: t, containers: [{{id: a, image: b, restartPolicy: {policy}}}]}}\n\
+             status: {{state: {state}}}\n"
+        );
+        v1::Object {
+            object: Some(object::Object::Cell(serde_saphyr::from_str(&text).unwrap())),
+        }
+    }
+
+    #[test]
+    fn what_was_applied_settles_or_fails() {
+        let look = |state, policy| settled("web", &cell(state, policy));
+        assert_eq!(look("Ready", "always"), Settled::Yes);
+        assert_eq!(look("Exited", "never"), Settled::Yes);
+        assert_eq!(look("Exited", "always"), Settled::NotYet);
+        for waits in ["Pending", "Degraded", "Unknown"] {
+            assert_eq!(look(waits, "never"), Settled::NotYet, "{waits}");
+        }
+        for fails in ["Error", "Failed", "Stopped"] {
+            let failed = look(fails, "never");
+            assert!(matches!(failed, Settled::Failed(_)), "{failed:?}");
         }
     }
 

@@ -34,6 +34,7 @@ mod lifecycle;
 mod manifest;
 mod menu_options;
 mod menus;
+mod options;
 mod output;
 mod pulls;
 mod registry;
@@ -81,6 +82,7 @@ fn main() -> std::process::ExitCode {
         targets::CASES,
         destinations::CASES,
         verbs::CASES,
+        options::CASES,
         web::CASES,
         browser::CASES,
     ]

@@ -122,13 +122,19 @@ fn a_recipe_is_edited(mode: Mode) -> Verdict {
         .ok()
         .says(&["Recipe \"web\": unchanged"]);
     edit(&host, ": > $1", &kuke).ok().says(&["unchanged"]);
+    let change = "sed -i s/COLOUR=one/COLOUR=two/ $1";
+    let before = host.get("recipe", "web");
+    edit(&host, change, &[&kuke[..], &["--dry-run"]].concat())
+        .ok()
+        .says(&["Recipe \"web\": updated", "COLOUR=two"]);
+    assert_eq!(host.get("recipe", "web"), before);
     edit(
         &host,
-        "sed -i s/COLOUR=one/COLOUR=two/ $1",
-        &[&kuke[..], &["-m", "two"]].concat(),
+        change,
+        &[&kuke[..], &["-m", "two", "--wait"]].concat(),
     )
     .ok()
-    .says(&["Recipe \"web\": updated", "Preparation"]);
+    .says(&["Recipe \"web\": updated", "Preparation", "settled"]);
     let second = latest(&host, "web");
     assert_ne!(first, second);
     host.kuke(&["history", "web"]).ok().says(&["rev-2", "two"]);

@@ -32,11 +32,12 @@ pub(super) fn header(kind: Kind, wide: bool) -> &'static [&'static str] {
             "MESSAGE",
         ],
         (Kind::Preparation, false) => &[
-            "NAME", "READY", "RECIPE", "REVISION", "SOURCE", "VERSION", "MESSAGE", "AGE",
+            "NAME", "READY", "REASON", "RECIPE", "REVISION", "SOURCE", "VERSION", "MESSAGE", "AGE",
         ],
         (Kind::Preparation, true) => &[
             "NAME",
             "READY",
+            "REASON",
             "RECIPE",
             "REVISION",
             "SOURCE",
@@ -55,6 +56,8 @@ pub(super) fn header(kind: Kind, wide: bool) -> &'static [&'static str] {
             "PREPARATION",
             "SYNCED",
             "HEALTHY",
+            "SOURCE",
+            "VERSION",
             "POLICY",
             "AGE",
         ],
@@ -65,6 +68,8 @@ pub(super) fn header(kind: Kind, wide: bool) -> &'static [&'static str] {
             "PREPARATION",
             "SYNCED",
             "HEALTHY",
+            "SOURCE",
+            "VERSION",
             "POLICY",
             "AGE",
             "NAMESPACE",
@@ -73,7 +78,9 @@ pub(super) fn header(kind: Kind, wide: bool) -> &'static [&'static str] {
             "LOCK",
             "MESSAGE",
         ],
-        (Kind::Menu, false) => &["NAME", "READY", "REASON", "PHASE", "MEMBERS", "RUN", "AGE"],
+        (Kind::Menu, false) => &[
+            "NAME", "READY", "REASON", "PHASE", "MEMBERS", "RUN", "POLICY", "AGE",
+        ],
         (Kind::Menu, true) => &[
             "NAME",
             "READY",
@@ -81,6 +88,7 @@ pub(super) fn header(kind: Kind, wide: bool) -> &'static [&'static str] {
             "PHASE",
             "MEMBERS",
             "RUN",
+            "POLICY",
             "AGE",
             "NAMESPACE",
             "MESSAGE",
@@ -195,11 +203,12 @@ fn recipe_row(recipe: &Recipe, age: String) -> Columns {
 fn preparation_row(preparation: &Preparation, age: String) -> Columns {
     let spec = preparation.spec.clone().unwrap_or_default();
     let status = preparation.status.clone().unwrap_or_default();
-    let [ready, ..] = condition(&status.conditions, "Ready");
+    let [ready, reason, ..] = condition(&status.conditions, "Ready");
     let artifact = spec.artifact.unwrap_or_default();
     let source = spec.source.unwrap_or_default();
     let cells = vec![
         ready,
+        reason,
         spec.recipe_name,
         spec.revision.to_string(),
         or_dash(&source.oci),
@@ -227,6 +236,8 @@ fn serving_row(serving: &Serving, age: String) -> Columns {
         spec.preparation_name,
         synced,
         healthy,
+        or_dash(&status.source),
+        or_dash(&status.version),
         or_dash(&spec.preparation_policy.unwrap_or_default().r#type),
         age,
     ];
@@ -250,6 +261,7 @@ fn menu_row(menu: &Menu, age: String) -> Columns {
         or_dash(&status.phase),
         spec.recipes.len().to_string(),
         or_dash(last),
+        policy(spec.auto_deploy_latest),
         age,
     ];
     (cells, vec![message])
@@ -273,7 +285,7 @@ fn template_row(template: &RecipeTemplate, age: String) -> Columns {
 mod tests {
     use super::*;
     use crate::api::delivery::v1alpha1::{
-        PantrySpec, PantryStatus, PreparationSource, PreparationSpec,
+        PantrySpec, PantryStatus, PreparationSource, PreparationSpec, ServingStatus,
     };
 
     /// The row of an object, by the titles of its columns.
@@ -330,6 +342,23 @@ mod tests {
         assert_eq!([cell("READY"), cell("REASON")], ["False", "Unauthorized"]);
         assert_eq!(cell("MESSAGE"), "the login is refused");
         assert_eq!(cell("URL"), "oci://example.com/a");
+    }
+
+    #[test]
+    fn a_serving_tells_the_source_of_what_it_points_at() {
+        let mut serving = Serving::default();
+        let cell = shown(Kind::Serving, Any::Serving(serving.clone()));
+        assert_eq!([cell("SOURCE"), cell("VERSION")], ["-", "-"]);
+        serving.status = Some(ServingStatus {
+            source: "oci://example.com/a".into(),
+            version: "1.2".into(),
+            ..Default::default()
+        });
+        let cell = shown(Kind::Serving, Any::Serving(serving));
+        assert_eq!(
+            [cell("SOURCE"), cell("VERSION")],
+            ["oci://example.com/a", "1.2"]
+        );
     }
 
     #[test]

@@ -1,16 +1,23 @@
 //! `kuke argocd`.
 
 use std::io::Read;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use crate::api::{Code, Error, v1};
+use crate::cli::config::duration;
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output::{Format, table};
+use crate::cli::verbs::release::Patience;
 
 /// Most bytes a kubeconfig, password or certificate may have.
 const LIMIT: u64 = 1 << 20;
+
+/// Told where Argo CD cannot be told more.
+const NO_ADDRESS: &str =
+    "Argo CD is not told how to fetch artifacts: the address of the registry is not known";
 
 /// Link clusters with Argo CD
 #[derive(Debug, Args)]
@@ -61,6 +68,12 @@ struct Connect {
     /// The registry has no TLS
     #[arg(long)]
     registry_plain_http: bool,
+    /// Only ask the cluster, and say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// How long the cluster may take, five minutes at most
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1m")]
+    timeout: Duration,
     /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     output: Format,
@@ -96,6 +109,20 @@ impl ArgoCd {
 
 impl Connect {
     async fn run(self, context: &Context) -> Outcome {
+        let what = format!("the connection to cluster {:?}", self.name);
+        let patience = Patience::new(true, Some(self.timeout));
+        let done = patience.within(&what, self.connect(context)).await;
+        done.map_err(|failure| match failure {
+            // Unlike what others wait for, it ends with whoever asked.
+            Failure::Error(error) if error.reason == "WaitTimeout" => {
+                let hint = "no connection is kept; see whether the cluster answers, then repeat";
+                error.hint(hint).into()
+            }
+            other => other,
+        })
+    }
+
+    async fn connect(self, context: &Context) -> Outcome {
         let read_some = |path: Option<String>| path.map(|p| read(&p)).transpose();
         let password = read_some(self.registry_password_file)?.unwrap_or_default();
         let request = v1::ConnectClusterRequest {
@@ -108,6 +135,7 @@ impl Connect {
             registry_password: password.trim_end_matches(['\r', '\n']).to_owned(),
             registry_ca: read_some(self.registry_ca)?.unwrap_or_default(),
             registry_plain_http: self.registry_plain_http,
+            dry_run: self.dry_run,
         };
         let answer = context.kukeon().await?.connect_cluster(request).await?;
         if self.output.is_structured() {
@@ -122,13 +150,27 @@ impl Connect {
             secret,
         } = answer;
         let out = &context.out;
+        if self.output == Format::Name {
+            out.line(format_args!("cluster/{name}"))?;
+            return Ok(0);
+        }
+        if self.dry_run {
+            out.line(format_args!(
+                "would connect cluster {name:?} at {server} (Kubernetes {kubernetes}, Argo CD is there)"
+            ))?;
+            match registry.as_str() {
+                "" => out.line(NO_ADDRESS)?,
+                at => out.line(format_args!(
+                    "Argo CD would be told to fetch artifacts from {at}, with a Secret and a login"
+                ))?,
+            }
+            return Ok(0);
+        }
         out.line(format_args!(
             "connected cluster {name:?} at {server} (Kubernetes {kubernetes}, Argo CD is there)"
         ))?;
         match secret.as_str() {
-            "" => out.line(
-                "Argo CD was not told how to fetch artifacts: the address of the registry is not known",
-            )?,
+            "" => out.line(NO_ADDRESS)?,
             secret => out.line(format_args!(
                 "Argo CD fetches artifacts from {registry} with Secret {secret}"
             ))?,

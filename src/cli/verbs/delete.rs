@@ -17,6 +17,7 @@ use crate::cli::manifest;
 use crate::cli::output::Format;
 use crate::cli::scope::ScopeFlags;
 use crate::cli::verbs::apply::{Results, print_result};
+use crate::cli::verbs::release::Patience;
 
 /// Delete objects
 #[derive(Debug, Args)]
@@ -24,6 +25,7 @@ use crate::cli::verbs::apply::{Results, print_result};
   kuke delete cell web
   kuke delete cell -l app=shop
   kuke delete realm shop --cascade
+  kuke delete recipe web -n shop --wait --timeout 5m
   kuke delete -f stack.yaml        in reverse order, what is missing is no error")]
 pub struct Delete {
     /// Kind
@@ -72,8 +74,15 @@ pub struct Delete {
     #[arg(long)]
     dry_run: bool,
     /// Time between SIGTERM and SIGKILL [default: each container's own, 10s]
-    #[arg(long, alias = "timeout", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     grace: Option<Duration>,
+    /// Come back when it is gone, however long that takes; a release else says after a minute
+    /// that its end goes on
+    #[arg(long, conflicts_with = "dry_run")]
+    wait: bool,
+    /// With --wait: how long; 0 is for ever. What was begun goes on. Without it the same as --grace
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
     /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     output: Format,
@@ -83,6 +92,22 @@ impl Delete {
     /// Deletes and prints what became of each object.
     pub async fn run(mut self, context: &Context) -> Outcome {
         self.scope.realm = self.namespace.take().or(self.scope.realm);
+        if !self.wait && self.timeout.is_some() {
+            if self.grace.is_some() {
+                return Err(usage("--timeout beside --grace needs --wait").into());
+            }
+            // What it was called before it could wait.
+            self.grace = self.timeout.take();
+        }
+        let what = match (&self.names[..], self.kind) {
+            ([name], Some(kind)) => format!("the end of {}/{name}", kind.singular()),
+            _ => "the end of all".to_owned(),
+        };
+        let patience = Patience::new(self.wait, self.timeout);
+        patience.within(&what, self.delete(context)).await
+    }
+
+    async fn delete(self, context: &Context) -> Outcome {
         let Some(kind) = self.kind else {
             return self.delete_files(context).await;
         };
@@ -140,6 +165,7 @@ impl Delete {
                 grace_seconds: self.grace.map(seconds),
                 dry_run: self.dry_run,
                 purge_artifacts: self.purge_artifacts,
+                wait: self.wait,
                 ..Default::default()
             };
             let told = ResourceResult {
@@ -171,6 +197,8 @@ impl Delete {
             grace_seconds: self.grace.map(seconds),
             dry_run: self.dry_run,
             purge_artifacts: self.purge_artifacts,
+            wait: self.wait,
+            scope: Some(self.scope.filter()),
             ..Default::default()
         };
         let each = |result: &ResourceResult| match self.output {

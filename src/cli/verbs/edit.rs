@@ -15,7 +15,8 @@ use crate::cli::follow::{follow, single_failure};
 use crate::cli::kind::Kind;
 use crate::cli::output::Format;
 use crate::cli::scope::ScopeFlags;
-use crate::cli::verbs::apply::{Results, print_result};
+use crate::cli::verbs::apply::{Results, print_result, settled};
+use crate::cli::verbs::release::Patience;
 use crate::model;
 
 /// Variables that name the editor, and what is used without them.
@@ -58,6 +59,11 @@ pub struct Edit {
         conflicts_with = "realm"
     )]
     namespace: Option<String>,
+    /// Only show what would change
+    #[arg(long, conflicts_with = "wait")]
+    dry_run: bool,
+    #[command(flatten)]
+    patience: Patience,
     /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     output: Format,
@@ -72,6 +78,8 @@ impl Edit {
             name: self.name,
             scope: self.scope.single(),
             message: self.message,
+            dry_run: self.dry_run,
+            patience: self.patience,
             output: self.output,
         };
         what.run(context).await
@@ -88,6 +96,10 @@ pub struct Edited {
     pub scope: v1::Scope,
     /// Message for the history of a Recipe.
     pub message: Option<String>,
+    /// Nothing is changed.
+    pub dry_run: bool,
+    /// Whether it has to become ready.
+    pub patience: Patience,
     /// How the answer is printed.
     pub output: Format,
 }
@@ -124,7 +136,7 @@ impl Edited {
             let (written, file) = edit(&shown, self.kind.singular())?;
             let body = without_comments(&written);
             if body.trim().is_empty() || body == without_comments(&original) {
-                return self.unchanged(context);
+                return self.unchanged(context).await;
             }
             if written == shown {
                 // Refused, and left as it was.
@@ -140,7 +152,7 @@ impl Edited {
             let error = match self.same_object(&body) {
                 Err(error) => error,
                 Ok(()) => match self.apply(context, &body, generation).await? {
-                    Applied::Done(results) => return self.print(context, results),
+                    Applied::Done(results) => return self.print(context, results).await,
                     Applied::Refused(error) => error,
                 },
             };
@@ -196,6 +208,7 @@ impl Edited {
                 source: "the edited file".to_owned(),
                 text: text.into_bytes(),
             }],
+            dry_run: self.dry_run,
             progress: true,
             expected_generation: Some(generation),
             // What was shown is all there was, so what is gone was removed.
@@ -221,7 +234,7 @@ impl Edited {
         })
     }
 
-    fn unchanged(&self, context: &Context) -> Outcome {
+    async fn unchanged(&self, context: &Context) -> Outcome {
         let result = ResourceResult {
             kind: self.kind.as_str().to_owned(),
             name: self.name.clone(),
@@ -229,12 +242,12 @@ impl Edited {
             action: "unchanged".to_owned(),
             ..Default::default()
         };
-        self.print(context, vec![result])
+        self.print(context, vec![result]).await
     }
 
     /// What became of it; what failed after it was saved is still a failure.
-    fn print(&self, context: &Context, results: Vec<ResourceResult>) -> Outcome {
-        let failure = single_failure(&results);
+    async fn print(&self, context: &Context, mut results: Vec<ResourceResult>) -> Outcome {
+        let mut failure = single_failure(&results);
         let out = &context.out;
         for result in &results {
             match self.output {
@@ -244,8 +257,13 @@ impl Edited {
                     out.line(format_args!("{kind}/{}", result.name))?;
                 }
                 Format::Table | Format::Wide if result.error.is_some() => {}
-                Format::Table | Format::Wide => print_result(context, result, false)?,
+                Format::Table | Format::Wide => print_result(context, result, self.dry_run)?,
             }
+        }
+        if failure.is_none() && self.patience.waits() {
+            let table = matches!(self.output, Format::Table | Format::Wide);
+            let work = settled(context, &mut results, table);
+            failure = self.patience.within(&self.title(), work).await?.err();
         }
         if self.output.is_structured() {
             out.structured(self.output, &Results { resources: results })?;
@@ -460,6 +478,8 @@ mod tests {
             name: "web".into(),
             scope: v1::Scope::default(),
             message: None,
+            dry_run: false,
+            patience: Patience::new(false, None),
             output: Format::Table,
         };
         assert!(

@@ -14,7 +14,7 @@ use crate::cli::kind::Kind;
 use crate::cli::manifest;
 use crate::cli::output::{Format, Out};
 use crate::cli::verbs::edit::Edited;
-use crate::cli::verbs::release::{Common, Named};
+use crate::cli::verbs::release::{Common, Patience, Rehearsed};
 use crate::delivery::render::{Rendered, offline};
 use crate::model::delivery::{AnyRelease, Recipe as Wanted};
 
@@ -53,22 +53,6 @@ Examples:
     Resume(Rehearsed),
 }
 
-/// As the others, or only shown.
-#[derive(Debug, Args)]
-struct Rehearsed {
-    /// Only show what it would come to; nothing is stored
-    #[arg(long, conflicts_with = "wait")]
-    dry_run: bool,
-    #[command(flatten)]
-    named: Named,
-}
-
-impl Rehearsed {
-    async fn run(self, context: &Context, action: Action) -> Outcome {
-        self.named.recipe(context, action, self.dry_run).await
-    }
-}
-
 /// The same as `kuke edit recipe`.
 #[derive(Debug, Args)]
 struct Editing {
@@ -78,6 +62,11 @@ struct Editing {
     /// Message for the history
     #[arg(long, short, value_name = "TEXT")]
     message: Option<String>,
+    /// Only show what would change
+    #[arg(long, conflicts_with = "wait")]
+    dry_run: bool,
+    #[command(flatten)]
+    patience: Patience,
     #[command(flatten)]
     common: Common,
 }
@@ -92,6 +81,8 @@ impl Editing {
                 ..Default::default()
             },
             message: self.message,
+            dry_run: self.dry_run,
+            patience: self.patience,
             output: self.common.output,
         };
         what.run(context).await
@@ -107,9 +98,8 @@ struct Render {
     /// Say only whether it can be rendered, with hash and digest
     #[arg(long)]
     check: bool,
-    /// Output format
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Format,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// What a program reads.
@@ -145,9 +135,9 @@ impl Recipe {
             Verb::Render(verb) => verb.run(context).await,
             Verb::Apply(verb) => verb.run(context).await,
             Verb::Edit(verb) => verb.run(context).await,
-            Verb::Refresh(verb) => verb.run(context, Action::Refresh).await,
-            Verb::Suspend(verb) => verb.run(context, Action::Suspend).await,
-            Verb::Resume(verb) => verb.run(context, Action::Unsuspend).await,
+            Verb::Refresh(verb) => verb.recipe(context, Action::Refresh).await,
+            Verb::Suspend(verb) => verb.recipe(context, Action::Suspend).await,
+            Verb::Resume(verb) => verb.recipe(context, Action::Unsuspend).await,
         }
     }
 }
@@ -156,7 +146,7 @@ impl Render {
     async fn run(self, context: &Context) -> Outcome {
         let mut seen = 0;
         for file in manifest::read_all(&self.file)? {
-            for recipe in recipes(&file.source, &file.text)? {
+            for recipe in recipes(&file.source, &file.text, &self.common.namespace)? {
                 let rendered = offline::render(&recipe).await.map_err(|failure| {
                     Error::from(failure.about(format!("recipe {:?}", recipe.meta.name.as_str())))
                 })?;
@@ -173,7 +163,11 @@ impl Render {
     fn print(&self, out: &Out, recipe: &Wanted, rendered: &Rendered) -> Result<(), Failure> {
         let name = recipe.meta.name.as_str();
         let (hash, digest) = (&rendered.config_hash, rendered.artifact.digest());
-        if self.output.is_structured() {
+        let output = self.common.output;
+        if output == Format::Name {
+            return out.line(format_args!("recipe/{name}"));
+        }
+        if output.is_structured() {
             let printed = Printed {
                 recipe: format!("{}/{name}", recipe.meta.namespace),
                 config_hash: hash,
@@ -183,7 +177,7 @@ impl Render {
                 documents: rendered.resources.len(),
                 manifest: (!self.check).then_some(&*rendered.manifest),
             };
-            return out.structured(self.output, &printed);
+            return out.structured(output, &printed);
         }
         let summary = format!(
             "recipe \"{name}\": documents: {}\nconfig hash {hash}\ndigest {digest}",
@@ -204,8 +198,8 @@ impl Render {
 }
 
 /// The Recipes of a file.
-fn recipes(source: &str, bytes: &[u8]) -> api::Result<Vec<Wanted>> {
-    let wanted = apply::read_all(&[(source, bytes)])?;
+fn recipes(source: &str, bytes: &[u8], namespace: &str) -> api::Result<Vec<Wanted>> {
+    let wanted = apply::read_in(&[(source, bytes)], namespace)?;
     let recipe = |(_, release): (u32, AnyRelease)| Wanted::try_from(release).ok();
     Ok(wanted.releases.into_iter().filter_map(recipe).collect())
 }

@@ -185,6 +185,10 @@ impl Verify {
         let out = &context.out;
         if self.output.is_structured() {
             out.structured(self.output, &answer)?;
+        } else if self.output == Format::Name {
+            for problem in &answer.problems {
+                out.line(&problem.object)?;
+            }
         } else {
             out.line(format_args!(
                 "read {} blob(s), {}, of {} manifest(s)",

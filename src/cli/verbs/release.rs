@@ -5,7 +5,7 @@ mod groups;
 mod look;
 mod sign;
 
-pub use groups::{Menu, Named, Prep};
+pub use groups::{Menu, Prep, Rehearsed};
 pub use look::{Diff, History, Manifest, Wait};
 
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::follow::{follow, single_failure};
 use crate::cli::output::Format;
-use crate::cli::verbs::apply::{Results, print_result};
+use crate::cli::verbs::apply::{Results, print_result, settled};
 use crate::client::EventStream;
 
 /// Where a release lives, and how the answer is printed.
@@ -69,9 +69,9 @@ pub struct Rollback {
 }
 
 /// Whether the outcome is waited for.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 pub struct Patience {
-    /// Wait until it is healthy, or failed
+    /// Wait until it is ready, or failed
     #[arg(long)]
     wait: bool,
     /// With --wait: how long; 0 is for ever. What was begun goes on
@@ -80,18 +80,36 @@ pub struct Patience {
 }
 
 impl Patience {
+    /// Until it has come to its end, or for this long; 0 is for ever.
+    pub fn new(wait: bool, timeout: Option<Duration>) -> Self {
+        Self { wait, timeout }
+    }
+
+    /// Whether the outcome is waited for.
+    pub fn waits(&self) -> bool {
+        self.wait
+    }
+
     /// Follows a call to its end, or until the time is over (exit code 7).
-    async fn finish(
+    pub async fn finish(
         &self,
         context: &Context,
         output: Format,
         what: &str,
         events: EventStream,
     ) -> Outcome {
-        let following = finish(context, output, events);
+        self.within(what, finish(context, output, events)).await
+    }
+
+    /// Does work to its end, or until the time is over (exit code 7).
+    pub async fn within<T>(
+        &self,
+        what: &str,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
         match self.timeout.filter(|limit| !limit.is_zero()) {
-            None => following.await,
-            Some(limit) => match tokio::time::timeout(limit, following).await {
+            None => work.await,
+            Some(limit) => match tokio::time::timeout(limit, work).await {
                 Ok(outcome) => outcome,
                 Err(_) => {
                     let seconds = limit.as_secs_f32();
@@ -236,6 +254,16 @@ impl Sync {
 
 /// Follows a call to its end: a line per result, or all of them at once.
 pub async fn finish(context: &Context, output: Format, events: EventStream) -> Outcome {
+    finish_ready(context, output, events, false).await
+}
+
+/// The same; with `wait` what was applied has to become ready as well.
+pub async fn finish_ready(
+    context: &Context,
+    output: Format,
+    events: EventStream,
+    wait: bool,
+) -> Outcome {
     let each = |result: &ResourceResult| -> Result<(), Failure> {
         match output {
             Format::Json | Format::Yaml => Ok(()),
@@ -251,8 +279,12 @@ pub async fn finish(context: &Context, output: Format, events: EventStream) -> O
             }
         }
     };
-    let results = follow(context, events, each).await?;
-    let failure = single_failure(&results);
+    let mut results = follow(context, events, each).await?;
+    let mut failure = single_failure(&results);
+    if failure.is_none() && wait {
+        let table = matches!(output, Format::Table | Format::Wide);
+        failure = settled(context, &mut results, table).await?.err();
+    }
     if output.is_structured() {
         let results = Results { resources: results };
         context.out.structured(output, &results)?;

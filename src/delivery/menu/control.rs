@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::plan::{Decision, Pointer, decide};
+use super::rehearse;
 use super::run::{Checked, Servings, abort, drive, retry};
 use super::servings::Members;
 use crate::api::v1::{self, Action};
@@ -105,8 +106,8 @@ impl Delivery {
     ) -> Result<()> {
         let menu: Menu = self.read(at)?.ok_or_else(|| not_found(at))?;
         let action = request.action();
-        if request.dry_run {
-            return self.tell_plan(&menu, emit).await;
+        if request.dry_run || action == Action::Plan {
+            return self.rehearse_menu(&menu, action, emit).await;
         }
         let ends = matches!(action, Action::Abort | Action::Force);
         if let Some(run) = open_run(&menu)
@@ -122,10 +123,7 @@ impl Delivery {
             false => TURN,
         };
         let turn = match self.store.lock_release(at, wait).await {
-            Err(store::Error::LockTimeout { .. }) => {
-                return Err(conflict(at, "MenuRunning", "is in a run already")
-                    .hint("wait for its end, or `kuke menu abort`"));
-            }
+            Err(store::Error::LockTimeout { .. }) => return Err(running(at)),
             turn => turn?,
         };
         let menu: Menu = self.read(at)?.ok_or_else(|| not_found(at))?;
@@ -196,7 +194,8 @@ impl Delivery {
         self.tell_outcome(at, &run, action, emit)
     }
 
-    /// The run that an action is about; none where there is nothing to do.
+    /// The run that an action is about; none where there is nothing to do. A new
+    /// one is saved.
     async fn begin(
         &self,
         menu: &Menu,
@@ -204,9 +203,22 @@ impl Delivery {
         action: Action,
         request: &v1::ActRequest,
     ) -> Result<Option<MenuRun>> {
+        let Some(mut run) = self.chosen(menu, action)? else {
+            return Ok(None);
+        };
+        let begins = matches!(action, Action::Run | Action::Retry);
+        if begins && open_run(menu).is_none() {
+            run.message.clone_from(&request.message);
+            // Saved before the answer: whoever looks finds it.
+            members.save(&run).await?;
+        }
+        Ok(Some(run))
+    }
+
+    /// The same, changing nothing.
+    pub(super) fn chosen(&self, menu: &Menu, action: Action) -> Result<Option<MenuRun>> {
         let at = menu.at();
-        let open = open_run(menu);
-        match (action, open) {
+        match (action, open_run(menu)) {
             (Action::Run, Some(run)) if run.phase != RunPhase::Failed => Ok(Some(run)),
             (Action::Run, Some(_)) => Err(conflict(&at, "MenuStuck", "has a run that stopped half-way")
                 .hint("`kuke menu retry`, `kuke menu abort`, or `kuke menu force` to leave the members as they are")),
@@ -220,12 +232,7 @@ impl Delivery {
                         Err(conflict(&at, "FailedBefore", "would be rolled out as it failed before")
                             .hint("change a member, or `kuke menu retry`"))
                     }
-                    Decision::Run(mut run) => {
-                        run.message.clone_from(&request.message);
-                        // Saved before the answer: whoever looks finds it.
-                        members.save(&run).await?;
-                        Ok(Some(run))
-                    }
+                    Decision::Run(run) => Ok(Some(run)),
                 }
             }
             (Action::Retry | Action::Abort | Action::Force, Some(run)) => Ok(Some(run)),
@@ -300,33 +307,33 @@ impl Delivery {
     }
 
     /// The plan with what stands against it, changing nothing.
-    async fn tell_plan(&self, menu: &Menu, emit: &Emitter) -> Result<()> {
-        let at = menu.at();
+    pub(super) async fn tell_plan(&self, menu: &Menu, emit: &Emitter) -> Result<()> {
         let pointers = self.pointers(menu)?;
-        let decision = decide(menu, &pointers, true, &actor::current(), Timestamp::now());
-        let Decision::Run(run) = decision else {
-            emit.result(result_for(&at, "unchanged"));
-            return Ok(());
-        };
-        let Checked { problems, changes } = self.members(&at)?.check(&run).await;
-        let steps = run.members.iter().map(|m| {
-            let from = m
-                .from_preparation
-                .as_ref()
-                .map_or("nothing", |n| n.as_str());
-            format!(
-                "wave {}: {}: {from} -> {}",
-                m.wave, m.recipe, m.to_preparation
-            )
-        });
+        match decide(menu, &pointers, true, &actor::current(), Timestamp::now()) {
+            Decision::Run(run) => self.tell_run(&menu.at(), &run, emit).await,
+            _ => {
+                emit.result(result_for(&menu.at(), "unchanged"));
+                Ok(())
+            }
+        }
+    }
+
+    /// What a new run would do, and what stands against it.
+    pub(super) async fn tell_run(
+        &self,
+        at: &ReleaseRef,
+        run: &MenuRun,
+        emit: &Emitter,
+    ) -> Result<()> {
+        let Checked { problems, changes } = self.members(at)?.check(run).await;
         let lines = run.members.iter().flat_map(|m| {
             let of = changes.get(&m.recipe).into_iter().flatten();
             of.map(|line| format!("{}: {line}", m.recipe))
         });
         let mut told = v1::ResourceResult {
-            steps: steps.collect(),
+            steps: run.members.iter().map(rehearse::forth).collect(),
             changes: lines.collect(),
-            ..result_for(&at, "planned")
+            ..result_for(at, "planned")
         };
         if !problems.is_empty() {
             let problems: Vec<_> = problems
@@ -443,11 +450,17 @@ fn is_held(serving: &Serving) -> bool {
 }
 
 /// The run that is not over, or that keeps its locks.
-fn open_run(menu: &Menu) -> Option<MenuRun> {
+pub(super) fn open_run(menu: &Menu) -> Option<MenuRun> {
     let id = menu.status.current_run.as_ref()?;
     menu.status.runs.iter().find(|run| run.id == *id).cloned()
 }
 
-fn conflict(at: &ReleaseRef, reason: &str, what: &str) -> Error {
+/// The refusal of a second run beside one that somebody drives.
+pub(super) fn running(at: &ReleaseRef) -> Error {
+    conflict(at, "MenuRunning", "is in a run already")
+        .hint("wait for its end, or `kuke menu abort`")
+}
+
+pub(super) fn conflict(at: &ReleaseRef, reason: &str, what: &str) -> Error {
     Error::new(Code::Conflict, reason, format!("{at} {what}"))
 }

@@ -9,6 +9,7 @@ mod diffs;
 mod engine;
 mod held;
 mod plan;
+mod rehearse;
 mod run;
 mod servings;
 #[cfg(test)]

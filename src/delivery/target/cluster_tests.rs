@@ -94,6 +94,16 @@ async fn without_argocd_nothing_is_kept_and_the_reason_is_told() {
 
     server.set(|s| s.argocd = true);
     let connect = |request| links::connect(&clusters, &machine, request, registry);
+    // A dry run asks, writes nothing there, and keeps nothing here.
+    let asked = v1::ConnectClusterRequest {
+        dry_run: true,
+        ..request.clone()
+    };
+    let told = connect(asked).await.unwrap();
+    assert_eq!(told.registry, "oci://10.0.0.1:5050");
+    assert!(told.secret.is_empty() && !told.kubernetes.is_empty());
+    assert!(clusters.names().unwrap().is_empty() && machine.done().is_empty());
+    server.set(|s| assert!(s.objects.is_empty()));
     let made = connect(request.clone()).await.unwrap();
     assert_eq!(made.registry, "oci://10.0.0.1:5050");
     assert_eq!(made.secret, "argocd/kukeon-registry");

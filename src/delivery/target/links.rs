@@ -24,11 +24,22 @@ pub async fn connect(
     let name: Name = or(&request.name, "default").parse()?;
     let namespace = or(&request.namespace, "argocd").to_owned();
     let address = or(&request.registry_url, registry).to_owned();
+    // What is wrong with it is told before anything is asked.
     login(&request, &address)?;
     let cluster =
         Cluster::from_kubeconfig(name.as_str(), &request.kubeconfig, &request.context).await?;
     // Asked first: a cluster that cannot be connected leaves no login behind.
-    argocd::connect(&cluster, &namespace, None).await?;
+    let found = argocd::connect(&cluster, &namespace, None).await?;
+    if request.dry_run {
+        let registry = login(&request, &address)?.map(|login| login.url);
+        return Ok(v1::ConnectClusterResponse {
+            name: name.to_string(),
+            server: cluster.server(),
+            kubernetes: found.kubernetes,
+            registry: registry.unwrap_or_default(),
+            secret: String::new(),
+        });
+    }
     if !address.is_empty() && request.registry_username.is_empty() {
         robot(kukeon, &name, &address, &mut request).await?;
     }

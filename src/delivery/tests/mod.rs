@@ -2,6 +2,7 @@
 
 mod marks;
 mod menus;
+mod recipes;
 mod servings;
 
 use std::sync::Arc;

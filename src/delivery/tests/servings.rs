@@ -314,3 +314,25 @@ async fn drift_that_stays_is_told_field_by_field() {
     assert!(synced.message.contains("command"), "{}", synced.message);
     assert_eq!(phase(&world), ServingPhase::Deployed, "what runs goes on");
 }
+
+/// Promotion tells where it came from; a Serving of before that was kept is
+/// written once more, and never again.
+#[tokio::test]
+async fn a_serving_tells_the_source_of_what_it_points_at() {
+    let world = World::new().await;
+    world.make_cell("web").await;
+    world.promote("web").await;
+    let path = world.sources().join("web").display().to_string();
+    assert_eq!(world.serving("web").status.source, path);
+
+    let mut old = world.serving("web");
+    old.status.source.clear();
+    let change = ReleaseChange::Put(old.into());
+    world.delivery.store.commit(vec![change]).unwrap();
+    world.settle(ReleaseKind::Serving, "web").await;
+    let told = world.serving("web");
+    assert_eq!(told.status.source, path);
+    assert_eq!(told.status.phase, ServingPhase::Deployed);
+    world.settle(ReleaseKind::Serving, "web").await;
+    assert_eq!(world.serving("web"), told, "a second look writes nothing");
+}

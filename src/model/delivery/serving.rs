@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::super::Name;
-use super::{Conditions, ReleaseMeta, Resource};
+use super::{Conditions, PreparationSource, ReleaseMeta, Resource};
 
 /// Activation of a Recipe of the same name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +85,19 @@ pub struct ServingStatus {
     pub lock: Option<String>,
     /// Every activation, oldest first.
     pub activations: Vec<ActivationRecord>,
+    /// Where the Preparation that is pointed at came from, without tag. Empty for
+    /// a Serving of before that was kept, until it is looked at.
+    pub source: String,
+    /// Tag or digest of it that was asked for.
+    pub version: String,
+}
+
+impl ServingStatus {
+    /// Keeps what a Serving tells of the source of what it points at.
+    pub fn tell_source(&mut self, source: &PreparationSource) {
+        self.source.clone_from(&source.reference);
+        self.version.clone_from(&source.version);
+    }
 }
 
 /// Why a Preparation was activated.

@@ -130,6 +130,21 @@ impl Storage {
         Ok(accounts)
     }
 
+    /// Whether an account may have this name, and this password if one is given.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] for a name or password that will not do.
+    pub fn check_account(name: &str, chosen: Option<&str>) -> Result<()> {
+        check_name(name)?;
+        match chosen {
+            Some(text) if text.chars().count() < SHORTEST_PASSWORD => Err(Error::Setup {
+                what: format!("the password of account {name:?}"),
+                why: format!("it has fewer than {SHORTEST_PASSWORD} characters"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes an account, or changes the one of that name. Without a password it
     /// gets a random one. Gives the password, which is not kept.
     ///
@@ -142,14 +157,8 @@ impl Storage {
         rules: Vec<Rule>,
         chosen: Option<&str>,
     ) -> Result<String> {
-        check_name(name)?;
+        Self::check_account(name, chosen)?;
         let chosen = match chosen {
-            Some(text) if text.chars().count() < SHORTEST_PASSWORD => {
-                return Err(Error::Setup {
-                    what: format!("the password of account {name:?}"),
-                    why: format!("it has fewer than {SHORTEST_PASSWORD} characters"),
-                });
-            }
             Some(text) => text.to_owned(),
             None => URL_SAFE_NO_PAD.encode(secret::<24>()?),
         };

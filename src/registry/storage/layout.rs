@@ -10,13 +10,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tar::{Archive, Builder, EntryType, Header};
 
 use super::document::{Descriptor, Document, INDEX_TYPE};
+use super::rehearse::Kept;
 use super::{Policy, Storage, blob_path, size_of};
 use crate::oci::Digest;
 use crate::registry::{Error, MANIFEST_LIMIT, Reference, Repository, Result, Tag};
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Bytes that are taken from an archive at a time.
-const PIECE: usize = 1 << 20;
+pub(super) const PIECE: usize = 1 << 20;
 /// Indexes within indexes.
 const DEEPEST: usize = 8;
 
@@ -33,6 +34,14 @@ pub struct Imported {
 struct Index {
     #[serde(default)]
     manifests: Vec<Descriptor>,
+}
+
+/// What came in an archive.
+struct Came {
+    /// Of every blob, in bytes.
+    sizes: BTreeMap<Digest, u64>,
+    /// In a rehearsal, where the storage does not have them.
+    kept: Option<Kept>,
 }
 
 impl Storage {
@@ -167,6 +176,21 @@ impl Storage {
     where
         R: AsyncRead + Unpin + Send,
     {
+        self.read_archive(repository, tag, from, policy, None).await
+    }
+
+    /// Imports, or with `kept` only looks at what comes.
+    pub(super) async fn read_archive<R>(
+        &self,
+        repository: &Repository,
+        tag: Option<&Tag>,
+        from: R,
+        policy: Policy,
+        mut kept: Option<Kept>,
+    ) -> Result<Imported>
+    where
+        R: AsyncRead + Unpin + Send,
+    {
         let mut tar = Archive::new(from);
         let mut entries = tar.entries().map_err(unreadable)?;
         let mut came = BTreeMap::new();
@@ -185,15 +209,24 @@ impl Storage {
             if path == "index.json" {
                 index = Some(document(entry).await?);
             } else if let Some(digest) = digest_of(path) {
-                let size = self.take_in(repository, &digest, entry).await?;
+                let size = match &mut kept {
+                    Some(kept) => kept.look_at(&digest, entry).await?,
+                    None => self.take_in(repository, &digest, entry).await?,
+                };
                 came.insert(digest, size);
             }
         }
         let index = index.ok_or_else(|| bad("it has no index.json"))?;
         let index: Index = serde_json::from_slice(&index).map_err(|e| bad(e.to_string()))?;
+        if kept.is_some() {
+            self.check_space(came.values().sum())?;
+        }
         let storage = self.clone();
         let (repository, tag) = (repository.clone(), tag.cloned());
-        let work = move || storage.list_in(&repository, tag.as_ref(), &index, &came, policy);
+        let work = move || {
+            let came = Came { sizes: came, kept };
+            storage.list_in(&repository, tag.as_ref(), &index, &came, policy)
+        };
         match tokio::task::spawn_blocking(work).await {
             Ok(result) => result,
             Err(e) => Err(Error::io("importing")(e.into())),
@@ -240,7 +273,7 @@ impl Storage {
         repository: &Repository,
         tag: Option<&Tag>,
         index: &Index,
-        came: &BTreeMap<Digest, u64>,
+        came: &Came,
         policy: Policy,
     ) -> Result<Imported> {
         let given = match tag {
@@ -248,7 +281,7 @@ impl Storage {
             None => None,
         };
         let mut imported = Imported {
-            blobs: came.len() as u64,
+            blobs: came.sizes.len() as u64,
             ..Imported::default()
         };
         for listed in &index.manifests {
@@ -269,7 +302,10 @@ impl Storage {
                     .and_then(|tag| tag.parse().ok()),
             };
             if let Some(tag) = &tag {
-                self.tag(repository, tag, &digest, policy)?;
+                match came.kept {
+                    Some(_) => self.check_tag_moves(repository, tag, &digest, policy)?,
+                    None => self.tag(repository, tag, &digest, policy)?,
+                }
             }
             imported.manifests.push((digest, tag));
         }
@@ -282,26 +318,31 @@ impl Storage {
         repository: &Repository,
         digest: &Digest,
         media_type: Option<&str>,
-        came: &BTreeMap<Digest, u64>,
+        came: &Came,
         policy: Policy,
         depth: usize,
     ) -> Result<()> {
         if depth > DEEPEST {
             return Err(bad("its indexes are nested too deeply"));
         }
-        if !came.contains_key(digest) {
+        if !came.sizes.contains_key(digest) {
             // It may be here from before.
             return self.manifest_link(repository, digest).map(|_| ());
         }
-        let bytes = self
-            .content(digest)?
-            .ok_or_else(|| bad(format!("{digest} is missing")))?;
+        let bytes = match &came.kept {
+            Some(kept) => kept.get(digest),
+            None => self.content(digest)?,
+        };
+        let bytes = bytes.ok_or_else(|| bad(format!("{digest} is missing, or no manifest")))?;
         let document = self.read(repository, media_type, &bytes)?;
         for child in &document.children {
             self.put_in(repository, &child.digest, None, came, policy, depth + 1)?;
         }
+        if came.kept.is_some() {
+            return self.check_needed(repository, &document, &came.sizes);
+        }
         for needed in &document.blobs {
-            if let Some(size) = came.get(&needed.digest) {
+            if let Some(size) = came.sizes.get(&needed.digest) {
                 let _lock = self.shared()?;
                 self.link_blob(repository, &needed.digest, *size)?;
             }
@@ -388,7 +429,7 @@ fn bad(why: impl Into<String>) -> Error {
     Error::Layout(why.into())
 }
 
-fn unreadable(e: std::io::Error) -> Error {
+pub(super) fn unreadable(e: std::io::Error) -> Error {
     bad(e.to_string())
 }
 

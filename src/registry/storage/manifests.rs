@@ -1,12 +1,13 @@
 //! Manifests and tags of a repository.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::blobs::authentic;
-use super::document::Document;
+use super::document::{Document, Needed};
 use super::{FILE_MODE, Policy, Storage, blob_path, size_of};
 use crate::oci::Digest;
 use crate::registry::{
@@ -89,7 +90,7 @@ impl Storage {
         if let Some(Reference::Tag(tag)) = reference {
             self.check_tag_moves(repository, tag, &digest, policy)?;
         }
-        self.check_needed(repository, &document)?;
+        self.check_needed(repository, &document, &BTreeMap::new())?;
         self.put_content(&digest, bytes)?;
         let link = Link {
             media_type: document.media_type.clone(),
@@ -291,7 +292,7 @@ impl Storage {
         }
     }
 
-    fn check_tag_moves(
+    pub(super) fn check_tag_moves(
         &self,
         repository: &Repository,
         tag: &Tag,
@@ -332,17 +333,28 @@ impl Storage {
     }
 
     /// Everything that a manifest refers to is in the repository, and is marked
-    /// as needed.
-    fn check_needed(&self, repository: &Repository, document: &Document) -> Result<()> {
+    /// as needed; or it is on its way, of these sizes.
+    pub(super) fn check_needed(
+        &self,
+        repository: &Repository,
+        document: &Document,
+        coming: &BTreeMap<Digest, u64>,
+    ) -> Result<()> {
         let mut missing = Vec::new();
-        for needed in &document.blobs {
+        let here = |needed: &&Needed| !coming.contains_key(&needed.digest);
+        for needed in document.blobs.iter().chain(&document.children) {
+            if let Some(actual) = coming.get(&needed.digest) {
+                same_size(needed.size, *actual, &needed.digest)?;
+            }
+        }
+        for needed in document.blobs.iter().filter(here) {
             match self.blob_size(repository, &needed.digest) {
                 Ok(actual) => same_size(needed.size, actual, &needed.digest)?,
                 Err(Error::BlobUnknown { digest, .. }) => missing.push(digest),
                 Err(e) => return Err(e),
             }
         }
-        for needed in &document.children {
+        for needed in document.children.iter().filter(here) {
             match self.manifest_link(repository, &needed.digest) {
                 Ok(link) => same_size(needed.size, link.size, &needed.digest)?,
                 Err(Error::ManifestUnknown { .. }) => missing.push(needed.digest.clone()),

@@ -10,6 +10,7 @@ mod layout;
 mod list;
 mod manifests;
 mod referrers;
+mod rehearse;
 mod space;
 mod upload;
 mod verify;

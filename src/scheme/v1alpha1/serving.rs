@@ -118,6 +118,8 @@ fn status_to_model(status: external::ServingStatus) -> ServingStatus {
         inventory,
         lock,
         activations,
+        source,
+        version,
     } = status;
     ServingStatus {
         observed_generation,
@@ -132,6 +134,8 @@ fn status_to_model(status: external::ServingStatus) -> ServingStatus {
             .into_iter()
             .filter_map(activation_to_model)
             .collect(),
+        source,
+        version,
     }
 }
 
@@ -169,6 +173,8 @@ fn status_to_external(status: &ServingStatus) -> external::ServingStatus {
         inventory,
         lock,
         activations,
+        source,
+        version,
     } = status;
     external::ServingStatus {
         observed_generation: *observed_generation,
@@ -180,6 +186,8 @@ fn status_to_external(status: &ServingStatus) -> external::ServingStatus {
         inventory: inventory.iter().map(resource_to_external).collect(),
         lock: text_of(lock),
         activations: activations.iter().map(activation_to_external).collect(),
+        source: source.clone(),
+        version: version.clone(),
     }
 }
 

@@ -471,6 +471,8 @@ fn serving() -> impl Strategy<Value = AnyRelease> {
                             actor: "a".into(),
                             time,
                         }],
+                        source: "oci://example.com/a".into(),
+                        version: "1.2".into(),
                     },
                 }
                 .into()

@@ -117,7 +117,7 @@ async fn runs(State(app): State<App>, _: Caller, Path(at): Path<At>) -> Answer {
 async fn plan(State(app): State<App>, caller: Caller, Path(at): Path<At>) -> Answer {
     // It asks registries whether images are there.
     caller.needs(Role::Deployer)?;
-    let results = asked(&app, &caller, &at, Action::Run, true).await?;
+    let results = asked(&app, &caller, &at, Action::Plan, true).await?;
     Ok(json_ok(&json!({ "results": results })))
 }
 

@@ -333,6 +333,7 @@ struct Served {
     message: String,
     desired: String,
     observed: String,
+    source: String,
     healthy: Condition,
     synced: Condition,
     target: String,
@@ -417,6 +418,9 @@ fn served(serving: &v::Serving, row: Option<&Recipe>, target: v::Target, argo: &
         expected: json!({ "expectedCurrent": spec.preparation_name }).to_string(),
         desired: spec.preparation_name,
         observed: status.observed_preparation_name,
+        source: format!("{} {}", status.source, status.version)
+            .trim()
+            .to_owned(),
         healthy: object::condition(&status.conditions, "Healthy").into(),
         synced: object::condition(&status.conditions, "Synced").into(),
         target,

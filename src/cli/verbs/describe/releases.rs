@@ -346,6 +346,8 @@ fn serving(page: &mut Page, serving: &Serving, others: &[&Any]) {
     page.field("Phase", status.phase);
     page.field("Recipe", spec.recipe_name);
     page.field("Wanted", spec.preparation_name);
+    page.field("Source", status.source);
+    page.field("Version", status.version);
     page.field("Observed", status.observed_preparation_name);
     page.field("Digest", status.deployed_digest);
     page.field("Previous", status.previous_preparation_name);

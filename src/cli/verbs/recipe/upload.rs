@@ -12,7 +12,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Outcome, usage};
 use crate::cli::manifest;
 use crate::cli::upload::pieces;
-use crate::cli::verbs::release::{Common, finish};
+use crate::cli::verbs::release::{Common, Patience, finish_ready};
 use crate::delivery::source::{local, pack};
 use crate::model::delivery::keys;
 
@@ -35,14 +35,22 @@ pub(super) struct Apply {
     #[arg(long, short, value_name = "TEXT")]
     message: Option<String>,
     /// Pack only, and show what would change
-    #[arg(long)]
+    #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
+    #[command(flatten)]
+    patience: Patience,
     #[command(flatten)]
     common: Common,
 }
 
 impl Apply {
     pub(super) async fn run(self, context: &Context) -> Outcome {
+        let what = format!("the source {}", self.upload);
+        let patience = self.patience;
+        patience.within(&what, self.apply(context)).await
+    }
+
+    async fn apply(self, context: &Context) -> Outcome {
         let packed = pack_directory(&self.upload).await?;
         let mut recipe = match &self.file {
             Some(file) => from_file(file)?,
@@ -74,7 +82,7 @@ impl Apply {
             let first = v1::ImportRepositoryRequest {
                 repository: repository.clone(),
                 tag: short,
-                data: Vec::new(),
+                ..Default::default()
             };
             let from = Cursor::new(packed.layout());
             let input = pieces(from, &self.upload, first, |data| {
@@ -96,7 +104,7 @@ impl Apply {
             ..Default::default()
         };
         let events = kukeon.apply(request).await?;
-        finish(context, self.common.output, events).await
+        finish_ready(context, self.common.output, events, self.patience.waits()).await
     }
 
     /// The Recipe as it is, or a new one of that name.

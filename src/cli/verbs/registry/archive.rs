@@ -10,6 +10,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use crate::api::{Error, v1};
 use crate::cli::context::Context;
 use crate::cli::failure::{Failure, Outcome, usage};
+use crate::cli::output::Format;
 use crate::cli::upload::{open, pieces};
 
 #[derive(Debug, Args)]
@@ -30,6 +31,12 @@ pub(super) struct Import {
     /// Archive; - for standard input
     #[arg(value_name = "FILE|-")]
     file: String,
+    /// Only look at what it would bring
+    #[arg(long)]
+    dry_run: bool,
+    /// Output format
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
 }
 
 impl Export {
@@ -89,7 +96,8 @@ impl Import {
         let first = v1::ImportRepositoryRequest {
             repository: repository.clone(),
             tag: tag.unwrap_or_default(),
-            data: Vec::new(),
+            dry_run: self.dry_run,
+            ..Default::default()
         };
         let input = pieces(from, &source, first, |data| v1::ImportRepositoryRequest {
             data,
@@ -99,8 +107,30 @@ impl Import {
         let answer = kukeon.import_repository(input).await;
         let answer = answer.map_err(|e| e.context(&source))?;
         let out = &context.out;
+        match self.output {
+            Format::Table | Format::Wide => {}
+            Format::Name => {
+                for manifest in &answer.manifests {
+                    let name = match manifest.name.as_str() {
+                        "" => format!("{repository}@{}", manifest.digest),
+                        tag => format!("{repository}:{tag}"),
+                    };
+                    out.line(name)?;
+                }
+                return Ok(0);
+            }
+            format => {
+                out.structured(format, &answer)?;
+                return Ok(0);
+            }
+        }
+        let done = if self.dry_run {
+            "would import"
+        } else {
+            "imported"
+        };
         out.line(format_args!(
-            "imported {} manifest(s) into repository {repository:?}",
+            "{done} {} manifest(s) into repository {repository:?}",
             answer.manifests.len()
         ))?;
         for manifest in &answer.manifests {

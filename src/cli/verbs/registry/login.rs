@@ -9,6 +9,7 @@ use super::docker;
 use crate::api::{Error, v1};
 use crate::cli::context::Context;
 use crate::cli::failure::{Outcome, usage};
+use crate::cli::output::Format;
 
 pub(super) const EXAMPLES: &str = "Examples:
   kuke registry login
@@ -40,6 +41,12 @@ pub(super) struct Login {
     /// Remove the login
     #[arg(long, conflicts_with_all = ["print", "store", "password_stdin", "robot"])]
     remove: bool,
+    /// Only check whether it could be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Output format; a program is given the password only with --print
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Format,
 }
 
 impl Login {
@@ -58,18 +65,37 @@ impl Login {
             password,
             robot: self.robot,
             remove: self.remove,
+            dry_run: self.dry_run,
         };
-        let answer = context.kukeon().await?.registry_login(request).await?;
+        let mut answer = context.kukeon().await?.registry_login(request).await?;
         let out = &context.out;
-        if self.remove {
-            out.line(match answer.removed {
-                true => format!("removed login {name:?}"),
-                false => format!("there is no login {name:?}"),
+        let told = matches!(self.output, Format::Table | Format::Wide);
+        if told && (self.remove || self.dry_run) {
+            let would = if self.dry_run { "would be " } else { "" };
+            out.line(match (self.remove, answer.existed) {
+                (true, true) => format!("login {name:?} {would}removed"),
+                (true, false) => format!("there is no login {name:?}"),
+                (false, true) => format!("login {name:?} {would}changed"),
+                (false, false) => format!("login {name:?} {would}made"),
             })?;
             return Ok(0);
         }
         let served = !answer.address.is_empty();
-        if self.print || !served {
+        let store = served && !self.print && !self.remove && !self.dry_run;
+        if !told {
+            if store {
+                let file = self.store.map_or_else(docker::file, Ok)?;
+                docker::store(&file, &answer.address, &name, &answer.password)?;
+                // It is where programs look for it.
+                answer.password.clear();
+            }
+            match self.output {
+                Format::Name => out.line(format_args!("login/{name}"))?,
+                format => out.structured(format, &answer)?,
+            }
+            return Ok(0);
+        }
+        if !store {
             let address = if served {
                 &answer.address
             } else {
@@ -79,10 +105,7 @@ impl Login {
             out.line(format_args!("username: {name}"))?;
             out.line(format_args!("password: {}", answer.password))?;
         } else {
-            let file = match self.store {
-                Some(file) => file,
-                None => docker::file()?,
-            };
+            let file = self.store.map_or_else(docker::file, Ok)?;
             docker::store(&file, &answer.address, &name, &answer.password)?;
             out.line(format_args!(
                 "logged in to {} as {name:?}; stored in {}",

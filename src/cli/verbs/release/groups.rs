@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::sign::{Sign, Verify};
-use super::{Common, Patience, finish};
+use super::{Common, Patience};
 use crate::api::v1::{self, Action};
 use crate::cli::context::Context;
 use crate::cli::failure::Outcome;
@@ -19,15 +19,25 @@ pub struct Menu {
 #[derive(Debug, Subcommand)]
 enum MenuVerb {
     /// Roll out
-    Run(Named),
-    /// Show what a run would do
-    Plan(Named),
+    Run(Rehearsed),
+    /// Show what a run would do, also one that failed before
+    Plan(Plan),
     /// Roll a plan out that failed, or go on with a run that is stuck
-    Retry(Named),
+    Retry(Rehearsed),
     /// End a run; its members go back
-    Abort(Named),
+    Abort(Rehearsed),
     /// Give the locks of a stuck run up; its members stay as they are
-    Force(Named),
+    Force(Rehearsed),
+}
+
+/// Of which Menu.
+#[derive(Debug, Args)]
+struct Plan {
+    /// Name
+    #[arg(value_name = "NAME")]
+    object: String,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Look after preparations
@@ -66,19 +76,60 @@ Examples:
     Sign(Sign),
 }
 
-/// Which preparation goes, or would go.
+/// Which object, and whether it is done or only shown.
 #[derive(Debug, Args)]
-struct Deletion {
-    /// Only check whether it could be done
+pub struct Rehearsed {
+    /// Only show what it would come to; nothing is changed
     #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
     #[command(flatten)]
     named: Named,
 }
 
+impl Rehearsed {
+    /// Asks the controller of a Recipe.
+    pub async fn recipe(self, context: &Context, action: Action) -> Outcome {
+        self.act(context, "Recipe", action).await
+    }
+
+    async fn act(self, context: &Context, kind: &str, action: Action) -> Outcome {
+        let named = self.named;
+        let request = v1::ActRequest {
+            kind: kind.to_owned(),
+            namespace: named.common.namespace,
+            name: named.object.clone(),
+            action: action.into(),
+            wait: named.patience.waits(),
+            message: named.message.unwrap_or_default(),
+            dry_run: self.dry_run,
+        };
+        let events = context.kukeon().await?.act(request).await?;
+        let what = format!("{}/{}", kind.to_ascii_lowercase(), named.object);
+        let patience = &named.patience;
+        patience
+            .finish(context, named.common.output, &what, events)
+            .await
+    }
+}
+
+/// Which preparation goes, or would go.
+#[derive(Debug, Args)]
+struct Deletion {
+    /// Name
+    #[arg(value_name = "NAME")]
+    object: String,
+    /// Only check whether it could be done
+    #[arg(long, conflicts_with = "wait")]
+    dry_run: bool,
+    #[command(flatten)]
+    patience: Patience,
+    #[command(flatten)]
+    common: Common,
+}
+
 /// Which object.
 #[derive(Debug, Args)]
-pub struct Named {
+struct Named {
     /// Name
     #[arg(value_name = "NAME")]
     object: String,
@@ -91,31 +142,6 @@ pub struct Named {
     common: Common,
 }
 
-impl Named {
-    /// Asks the controller of a Recipe.
-    pub async fn recipe(self, context: &Context, action: Action, dry_run: bool) -> Outcome {
-        self.act(context, "Recipe", action, dry_run).await
-    }
-
-    async fn act(self, context: &Context, kind: &str, action: Action, dry_run: bool) -> Outcome {
-        let request = v1::ActRequest {
-            kind: kind.to_owned(),
-            namespace: self.common.namespace.clone(),
-            name: self.object.clone(),
-            action: action.into(),
-            wait: self.patience.wait,
-            message: self.message.unwrap_or_default(),
-            dry_run,
-        };
-        let events = context.kukeon().await?.act(request).await?;
-        let what = format!("{}/{}", kind.to_ascii_lowercase(), self.object);
-        let patience = &self.patience;
-        patience
-            .finish(context, self.common.output, &what, events)
-            .await
-    }
-}
-
 impl Menu {
     /// Whether it changes something.
     pub fn changes(&self) -> bool {
@@ -124,14 +150,25 @@ impl Menu {
 
     /// Asks and prints.
     pub async fn run(self, context: &Context) -> Outcome {
-        let (named, action, dry_run) = match self.verb {
-            MenuVerb::Run(named) => (named, Action::Run, false),
-            MenuVerb::Plan(named) => (named, Action::Run, true),
-            MenuVerb::Retry(named) => (named, Action::Retry, false),
-            MenuVerb::Abort(named) => (named, Action::Abort, false),
-            MenuVerb::Force(named) => (named, Action::Force, false),
+        let (asked, action) = match self.verb {
+            MenuVerb::Run(asked) => (asked, Action::Run),
+            MenuVerb::Plan(plan) => {
+                let asked = Rehearsed {
+                    dry_run: true,
+                    named: Named {
+                        object: plan.object,
+                        message: None,
+                        patience: Patience::new(false, None),
+                        common: plan.common,
+                    },
+                };
+                (asked, Action::Plan)
+            }
+            MenuVerb::Retry(asked) => (asked, Action::Retry),
+            MenuVerb::Abort(asked) => (asked, Action::Abort),
+            MenuVerb::Force(asked) => (asked, Action::Force),
         };
-        named.act(context, "Menu", action, dry_run).await
+        asked.act(context, "Menu", action).await
     }
 }
 
@@ -143,22 +180,28 @@ impl Prep {
 
     /// Asks and prints.
     pub async fn run(self, context: &Context) -> Outcome {
-        let Deletion { dry_run, named } = match self.verb {
+        let Deletion {
+            object,
+            dry_run,
+            patience,
+            common,
+        } = match self.verb {
             PrepVerb::Delete(deletion) => deletion,
             PrepVerb::Verify(verify) => return verify.run(context).await,
             PrepVerb::Sign(sign) => return sign.run(context).await,
         };
         let request = v1::DeleteRequest {
             kind: "Preparation".to_owned(),
-            name: named.object,
+            name: object.clone(),
             scope: Some(v1::Scope {
-                realm: named.common.namespace.clone(),
+                realm: common.namespace,
                 ..Default::default()
             }),
             dry_run,
             ..Default::default()
         };
         let events = context.kukeon().await?.delete(request).await?;
-        finish(context, named.common.output, events).await
+        let what = format!("the end of preparation/{object}");
+        patience.finish(context, common.output, &what, events).await
     }
 }

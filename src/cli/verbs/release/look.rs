@@ -135,6 +135,15 @@ impl Diff {
         let out = &context.out;
         match self.common.output {
             format @ (Format::Json | Format::Yaml) => out.structured(format, &answer)?,
+            Format::Name => {
+                // What is on the target has no name.
+                for side in [&answer.from, &answer.to]
+                    .into_iter()
+                    .filter(|s| *s != "live")
+                {
+                    out.line(format_args!("preparation/{side}"))?;
+                }
+            }
             _ if self.fields || self.live => {
                 for change in &answer.changes {
                     out.line(change)?;
@@ -166,11 +175,15 @@ impl Manifest {
     pub async fn run(self, context: &Context) -> Outcome {
         let request = v1::ManifestRequest {
             namespace: self.common.namespace.clone(),
-            preparation: self.preparation,
+            preparation: self.preparation.clone(),
         };
         let answer = context.kukeon().await?.manifest(request).await?;
         match self.common.output {
             format @ (Format::Json | Format::Yaml) => context.out.structured(format, &answer)?,
+            Format::Name => {
+                let name = &self.preparation;
+                context.out.line(format_args!("preparation/{name}"))?;
+            }
             _ => context.out.bytes(answer.text.as_bytes())?,
         }
         Ok(0)
@@ -241,6 +254,7 @@ impl Wait {
             status,
             state,
             scope: (!kind.is_release()).then_some(scope),
+            settled: false,
         };
         let kukeon = context.kukeon().await?;
         let met = kukeon.wait_for(request);
@@ -261,6 +275,11 @@ impl Wait {
         let out = &context.out;
         match self.common.output {
             format @ (Format::Json | Format::Yaml) => out.structured(format, &result)?,
+            Format::Name => out.line(format_args!(
+                "{}/{}",
+                result.kind.to_ascii_lowercase(),
+                result.name
+            ))?,
             _ => out.line(format_args!("{} {}", self.object, result.action))?,
         }
         Ok(0)

@@ -73,6 +73,9 @@ pub(super) struct Sign {
     /// Print what is to be signed, and change nothing
     #[arg(long, conflicts_with_all = ["key", "signature"])]
     print_payload: bool,
+    /// Only check whether the signature would be kept
+    #[arg(long, conflicts_with = "print_payload")]
+    dry_run: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -123,13 +126,16 @@ impl Sign {
             preparation: self.preparation,
             payload,
             signature,
+            dry_run: self.dry_run,
         };
         let answer = kukeon.sign_preparation(request).await?;
         match self.common.output {
             format @ (Format::Json | Format::Yaml) => out.structured(format, &answer)?,
             Format::Name => out.line(format_args!("preparation/{}", answer.preparation))?,
             Format::Table | Format::Wide => {
-                out.line(format_args!("Preparation {:?}: signed", answer.preparation))?
+                let dry = if self.dry_run { " (dry run)" } else { "" };
+                let name = &answer.preparation;
+                out.line(format_args!("Preparation {name:?}: signed{dry}"))?
             }
         }
         Ok(0)
