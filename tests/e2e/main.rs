@@ -21,6 +21,7 @@ mod convert;
 mod daemon;
 mod damaged;
 mod deaths;
+mod deaths_alone;
 mod delivery;
 mod destinations;
 mod failures;
@@ -78,6 +79,7 @@ fn main() -> std::process::ExitCode {
         releases::CASES,
         signatures::CASES,
         deaths::CASES,
+        deaths_alone::CASES,
         targets::CASES,
         destinations::CASES,
         verbs::CASES,
