@@ -9,6 +9,7 @@
 )]
 
 mod apply;
+mod approvals;
 #[path = "../argocd/programs.rs"]
 mod argocd_programs;
 mod bad_input;
@@ -37,6 +38,8 @@ mod menu_options;
 mod menus;
 mod output;
 mod pulls;
+mod quiet;
+mod reasons;
 mod registry;
 mod releases;
 mod render;
@@ -76,7 +79,10 @@ fn main() -> std::process::ExitCode {
         cluster::CASES,
         delivery::CASES,
         failures::CASES,
+        reasons::CASES,
         releases::CASES,
+        approvals::CASES,
+        quiet::CASES,
         signatures::CASES,
         deaths::CASES,
         deaths_alone::CASES,
