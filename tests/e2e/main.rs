@@ -35,6 +35,7 @@ mod interrupt;
 mod lifecycle;
 mod manifest;
 mod menu_options;
+mod menu_times;
 mod menus;
 mod output;
 mod pulls;
@@ -76,6 +77,7 @@ fn main() -> std::process::ExitCode {
         convert::CASES,
         menus::CASES,
         menu_options::CASES,
+        menu_times::CASES,
         cluster::CASES,
         delivery::CASES,
         failures::CASES,
