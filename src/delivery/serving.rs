@@ -123,7 +123,7 @@ impl Delivery {
                         .await?
                         .is_none()
                 {
-                    return self.go_back(serving, healthy, message.to_owned());
+                    return self.go_back(serving, healthy, reason, message);
                 }
                 return Ok(match reason_of(serving) {
                     ARGOCD_UNAVAILABLE => Next::Rest.or_after(PROBE),
@@ -433,7 +433,7 @@ impl Delivery {
             Ok((vec![now.into()], ()))
         })?;
         if let Some(healthy) = healthy {
-            return self.go_back(serving, healthy, fault.text());
+            return self.go_back(serving, healthy, &fault.reason, &fault.text());
         }
         match fault.reason.as_str() {
             ARGOCD_UNAVAILABLE => Ok(Next::Rest.or_after(PROBE)),
@@ -442,14 +442,15 @@ impl Delivery {
         }
     }
 
-    /// Points a Serving that failed at what was healthy before.
-    fn go_back(&self, serving: &Serving, healthy: Name, message: String) -> Result<Next> {
+    /// Points a Serving that failed at what was healthy before. Its history keeps
+    /// the reason, which its conditions have until that is deployed.
+    fn go_back(&self, serving: &Serving, healthy: Name, reason: &str, why: &str) -> Result<Next> {
         let promoted = self.promote_to(&Promotion {
             namespace: serving.meta.namespace.clone(),
             recipe: serving.spec.recipe.clone(),
             preparation: healthy,
             expected: Some(serving.spec.preparation.to_string()),
-            message,
+            message: format!("{reason}: {why}"),
             cause: ActivationCause::Failure,
             actor: actor::CONTROLLER.to_owned(),
             dry_run: false,
