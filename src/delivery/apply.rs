@@ -98,6 +98,7 @@ impl Delivery {
             replace_edits: request.replace_edits,
         };
         objects.sort_by_key(|(_, object)| object.kind());
+        let mut preparations = Vec::new();
         for (index, release) in objects {
             let at = release.at();
             let done = self.apply_release(release, mode);
@@ -112,9 +113,16 @@ impl Delivery {
             };
             told.index = index;
             emit.result(told);
-            if saved {
-                self.follow_up(&at, emit).await?;
+            match at.kind {
+                _ if !saved => {}
+                // Of those that are approved together the newest revision wins:
+                // nobody looks before all are.
+                ReleaseKind::Preparation => preparations.push(at),
+                _ => self.follow_up(&at, emit).await?,
             }
+        }
+        for at in preparations {
+            self.follow_up(&at, emit).await?;
         }
         Ok(())
     }

@@ -344,6 +344,7 @@ impl Delivery {
         if recipe.meta.annotations.contains_key(keys::PURGE) && self.serving_of(recipe)?.is_none() {
             // Before the objects that tell of them.
             self.purge(&at).await?;
+            super::STEP.hit();
         }
         let done = self.transact(|| {
             if self.serving_of(recipe)?.is_some() {

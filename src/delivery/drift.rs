@@ -79,7 +79,9 @@ impl Delivery {
             return self.passed(serving, activation, target).await;
         }
         if drifted && heals {
+            super::STEP.hit();
             target.apply(activation).await?;
+            super::STEP.hit();
             tracing::info!(object = %serving.at(), %message, "put back what drifted");
             return Ok(Next::Soon(Duration::from_millis(100)));
         }

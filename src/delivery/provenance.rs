@@ -120,7 +120,10 @@ impl Delivery {
                 }
             }
         };
-        self.artifacts.record(&place, artifact, &record).await
+        super::STEP.hit();
+        self.artifacts.record(&place, artifact, &record).await?;
+        super::STEP.hit();
+        Ok(())
     }
 
     fn made(&self, namespace: &Name, name: &Name) -> Result<Option<Preparation>> {

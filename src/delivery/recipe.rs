@@ -217,10 +217,8 @@ impl Delivery {
             }
         };
         if let Some(found) = found {
-            let artifact = &found.spec.artifact;
-            let place = self.place_of(&recipe.meta.namespace, artifact)?;
             // From the disk: what is in memory alone would be lost with it.
-            match self.artifacts.afresh().manifest(&place, artifact).await {
+            match self.whole(found).await {
                 Ok(_) => return Ok(again(found)),
                 // Nobody knows whether it is there: no reason to render.
                 Err(fault) if fault.transient => {
@@ -249,7 +247,9 @@ impl Delivery {
             Some(found) => self.place_of(&recipe.meta.namespace, &found.spec.artifact)?,
             None => self.destination(recipe)?,
         };
+        super::STEP.hit();
         let artifact = self.artifacts.push(&to, &rendered.artifact).await?;
+        super::STEP.hit();
         Ok(match found.filter(|f| f.spec.artifact == artifact) {
             Some(found) => again(found),
             None => Cooked::New(Box::new(rendered), artifact),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::canonical::{self, Octal};
 use super::external::{failure_for, object, result_for};
 use super::promote::{Promotion, locked};
+use super::serving::ready_of;
 use super::stream::Emitter;
 use super::{Delivery, actor, changes, namespace, not_found};
 use crate::api::v1::{self, Action};
@@ -525,12 +526,6 @@ fn state(object: &AnyRelease) -> (i64, Conditions) {
         AnyRelease::Pantry(o) => (o.status.observed_generation, o.status.conditions.clone()),
         AnyRelease::Kitchen(_) | AnyRelease::RecipeTemplate(_) => (0, Conditions::default()),
     }
-}
-
-/// Reason and message of the condition `Ready`.
-fn ready_of(serving: &Serving) -> (&str, &str) {
-    let ready = serving.status.conditions.get(ConditionType::Ready);
-    ready.map_or(("", ""), |c| (&c.reason, &c.message))
 }
 
 /// Why a Serving failed at what is wanted of it now.

@@ -79,7 +79,9 @@ impl Delivery {
             Ok(activation) => activation,
             Err(fault) => return self.failed(&serving, recipe.as_ref(), &fault).await,
         };
-        let step = self.step(&serving, &activation, deployed, force).await;
+        let step = self
+            .step(&serving, recipe.as_ref(), &activation, deployed, force)
+            .await;
         let next = match step {
             Ok(Next::Rest) if deployed => {
                 self.mark_active(at, &activation.artifact).await;
@@ -127,6 +129,7 @@ impl Delivery {
     async fn step(
         &self,
         serving: &Serving,
+        recipe: Option<&Recipe>,
         activation: &Activation,
         deployed: bool,
         force: bool,
@@ -140,6 +143,16 @@ impl Delivery {
         if failed && !force && self.waiting(&serving.at(), serving).is_none() {
             // What failed is left alone until it looks better by itself.
             if !self.looks_better(serving, activation, target).await {
+                let (reason, message) = ready_of(serving);
+                // Whoever told of the failure ended before it went back.
+                if let Some(healthy) = way_back(serving, recipe, reason)
+                    && self
+                        .lost(&serving.meta.namespace, &healthy)
+                        .await?
+                        .is_none()
+                {
+                    return self.go_back(serving, healthy, reason, message);
+                }
                 return Ok(match reason_of(serving) {
                     ARGOCD_UNAVAILABLE => Next::Rest.or_after(PROBE),
                     _ => Next::Rest,
@@ -408,17 +421,14 @@ impl Delivery {
     ) -> Result<Next> {
         let at = serving.at();
         self.forget(&at);
-        let gate = matches!(fault.reason.as_str(), "Unhealthy" | "HealthTimeout");
+        let gate = is_gate(&fault.reason);
         let mut fault = fault.clone();
         if gate && fault.hint.is_empty() {
             let name = &serving.spec.recipe;
             fault.hint =
                 format!("look at `kuke log`, then `kuke rollback {name}` or a new revision");
         }
-        let back = gate && recipe.is_some_and(|r| r.spec.on_failure == OnFailure::Rollback);
-        let back = back && serving.status.lock.is_none();
-        let healthy = serving.status.observed_preparation.clone();
-        let mut healthy = healthy.filter(|name| back && *name != serving.spec.preparation);
+        let mut healthy = way_back(serving, recipe, &fault.reason);
         if let Some(name) = &healthy
             && let Some(lost) = self.lost(&at.namespace, name).await?
         {
@@ -448,27 +458,33 @@ impl Delivery {
             Ok((vec![now.into()], ()))
         })?;
         if let Some(healthy) = healthy {
-            let promoted = self.promote_to(&Promotion {
-                namespace: at.namespace.clone(),
-                recipe: serving.spec.recipe.clone(),
-                preparation: healthy,
-                expected: Some(serving.spec.preparation.to_string()),
-                message: fault.text(),
-                cause: ActivationCause::Failure,
-                actor: actor::CONTROLLER.to_owned(),
-                dry_run: false,
-            });
-            return match promoted {
-                Ok(_) => Ok(Next::Soon(Duration::ZERO)),
-                // Somebody chose something else meanwhile.
-                Err(error) if error.reason == "CurrentChanged" => Ok(Next::Soon(Duration::ZERO)),
-                Err(error) => Err(error.into()),
-            };
+            return self.go_back(serving, healthy, &fault.reason, &fault.text());
         }
         match fault.reason.as_str() {
             ARGOCD_UNAVAILABLE => Ok(Next::Rest.or_after(PROBE)),
             _ if gate || !fault.transient => Ok(Next::Rest),
             _ => Err(fault),
+        }
+    }
+
+    /// Points a Serving that failed at what was healthy before. Its history keeps
+    /// the reason, which its conditions have until that is deployed.
+    fn go_back(&self, serving: &Serving, healthy: Name, reason: &str, why: &str) -> Result<Next> {
+        let promoted = self.promote_to(&Promotion {
+            namespace: serving.meta.namespace.clone(),
+            recipe: serving.spec.recipe.clone(),
+            preparation: healthy,
+            expected: Some(serving.spec.preparation.to_string()),
+            message: format!("{reason}: {why}"),
+            cause: ActivationCause::Failure,
+            actor: actor::CONTROLLER.to_owned(),
+            dry_run: false,
+        });
+        match promoted {
+            Ok(_) => Ok(Next::Soon(Duration::ZERO)),
+            // Somebody chose something else meanwhile.
+            Err(error) if error.reason == "CurrentChanged" => Ok(Next::Soon(Duration::ZERO)),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -510,6 +526,7 @@ impl Delivery {
             .or(preparation.map(|p| p.spec.target))
             .unwrap_or_default();
         let policy = policy.unwrap_or(target.deletion_policy);
+        super::STEP.hit();
         let rest = self
             .targets
             .withdraw(&Withdrawal {
@@ -590,7 +607,26 @@ fn takes_back(fault: &Fault) -> bool {
     fault.reason == ARGOCD_UNAVAILABLE || !fault.transient
 }
 
-pub(super) fn reason_of(serving: &Serving) -> &str {
+/// Whether what was applied did not become healthy.
+fn is_gate(reason: &str) -> bool {
+    matches!(reason, "Unhealthy" | "HealthTimeout")
+}
+
+/// What a Serving goes back to that failed for this reason, where its Recipe wants
+/// that; none while a Menu holds it.
+fn way_back(serving: &Serving, recipe: Option<&Recipe>, reason: &str) -> Option<Name> {
+    let wanted = recipe.is_some_and(|r| r.spec.on_failure == OnFailure::Rollback);
+    let back = wanted && is_gate(reason) && serving.status.lock.is_none();
+    let healthy = serving.status.observed_preparation.clone();
+    healthy.filter(|name| back && *name != serving.spec.preparation)
+}
+
+/// Reason and message of the condition `Ready`.
+pub(super) fn ready_of(serving: &Serving) -> (&str, &str) {
     let ready = serving.status.conditions.get(ConditionType::Ready);
-    ready.map_or("", |c| c.reason.as_str())
+    ready.map_or(("", ""), |c| (&c.reason, &c.message))
+}
+
+pub(super) fn reason_of(serving: &Serving) -> &str {
+    ready_of(serving).0
 }

@@ -15,8 +15,8 @@ pub const CASES: &[&[Case]] = &[crate::cases![
     kukeond_dies_at_every_step_of_a_story,
 ]];
 
-const JOURNAL: &str = "KUKEON_FAILPOINT_JOURNAL";
-const DELIVERY: &str = "KUKEON_FAILPOINT_DELIVERY";
+pub const JOURNAL: &str = "KUKEON_FAILPOINT_JOURNAL";
+pub const DELIVERY: &str = "KUKEON_FAILPOINT_DELIVERY";
 const BOTH: [&str; 2] = ["hello", "pair"];
 
 /// A host whose daemon keeps dying.
@@ -55,7 +55,7 @@ impl Story {
 }
 
 /// An object as the daemon knows it; nothing when it is dead.
-fn get(host: &Host, kind: &str, name: &str) -> serde_json::Value {
+pub fn get(host: &Host, kind: &str, name: &str) -> serde_json::Value {
     let done = host.kuke(&["get", kind, name, "-o", "json"]);
     match done.code {
         0 => done.json(),
@@ -127,7 +127,7 @@ fn rendered(host: &Host, recipe: &str) -> bool {
 /// Begins at the same place again and again; each time kukeond is killed one step
 /// later in what it was asked for, until it is done before that. An ordinary one
 /// after it comes to what `settled` asks, with nobody's help.
-fn dies_at_each_step(
+pub fn dies_at_each_step(
     host: &mut Host,
     point: &str,
     begin: impl Fn(&Host),
@@ -167,7 +167,7 @@ fn dies_at_each_step(
 }
 
 /// Whether a Serving has come to rest on one of these digests.
-fn rests(host: &Host, recipe: &str, digests: &[&String]) -> bool {
+pub fn rests(host: &Host, recipe: &str, digests: &[&String]) -> bool {
     let found = get(host, "serving", recipe);
     found["status"].get("lock").is_none()
         && deployed(host, recipe).is_some_and(|d| digests.contains(&&d))

@@ -473,7 +473,15 @@ fn an_unhealthy_release_goes_back() -> Verdict {
             && text(&found["status"]["phase"]) == "Deployed"
     });
     let found = host.get("serving", "web");
-    assert!(found["spec"]["hold"]["reason"].is_string(), "{found}");
+    let hold = text(&found["spec"]["hold"]["reason"]);
+    assert!(hold.contains("after a failure"), "{found}");
+    // Why it went back is told although what serves is well.
+    let last = found["status"]["activations"].as_array().unwrap().last();
+    let last = last.unwrap().clone();
+    assert_eq!(last["cause"], "failure");
+    let why = text(&last["message"]);
+    assert!(why.starts_with("Unhealthy: cell \"web\""), "{why}");
+    host.kuke(&["history", "web"]).ok().says(&["Unhealthy"]);
     host.finish();
     Ok(())
 }

@@ -10,12 +10,14 @@ use crate::host::{Host, Mode};
 use crate::manifest::sleeper;
 use crate::registry::{ADDRESS, PASSWORD, Registry, USER};
 use crate::runner::{Case, Verdict};
+use crate::signatures::key_pair;
 use crate::{cases, cases_in_both_modes};
 
 pub const CASES: &[&[Case]] = &[
     cases_in_both_modes![artifacts_are_kept_in_another_registry],
     cases![
         a_registry_that_is_down_stops_nothing,
+        a_registry_that_lists_no_referrers,
         a_menu_is_rolled_out_although_its_registry_goes_away,
     ],
 ];
@@ -248,4 +250,70 @@ fn a_menu_is_rolled_out_although_its_registry_goes_away() -> Verdict {
     drop(registry);
     host.finish();
     Ok(())
+}
+
+/// One without the list keeps it under a tag; one that refuses to tell is no reason
+/// to stop, and what it does not tell is not made up.
+fn a_registry_that_lists_no_referrers() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let registry = Registry::start(&host)?;
+    let status = registry.without_referrers(5002, 404);
+    let there = |text: String| text.replace(ADDRESS, "127.0.0.1:5002");
+    let recipe = |colour: &str| there(recipe(&dir(&host), &by_reference(), colour));
+    source(&host, &sleeper("web"));
+    host.apply(&there(pantry(PASSWORD))).ok();
+    host.apply(&recipe("one")).ok();
+    let first = latest(&host, "web");
+    host.kuke(&["promote", "web", "--wait"]).ok();
+    let index = |prep: &str| {
+        let tag = digest(&host, prep).replace(':', "-");
+        ask(&host, "GET", &format!("manifests/{tag}"))
+    };
+    let record = "application/vnd.kokumi.preparation.record.v1+json";
+    assert!(index(&first).contains(record));
+    let verified = |prep: &str, words: &[&str]| {
+        host.kuke(&["prep", "verify", prep]).ok().says(words);
+    };
+    verified(
+        &first,
+        &["artifact: ok", "render: ok", "signature: ok: none"],
+    );
+    let (private, public) = key_pair(&host, "release", "EC");
+    host.kuke(&["prep", "sign", &first, "--key", &private]).ok();
+    // The record is still listed beside the signature.
+    assert_eq!(index(&first).matches("artifactType").count(), 2);
+    host.kuke(&["prep", "verify", &first, "--key", &public])
+        .ok()
+        .says(&["signature: ok: signed with the key"]);
+
+    for (refusal, colour) in [(403, "two"), (500, "three")] {
+        let before = latest(&host, "web");
+        status.store(refusal, std::sync::atomic::Ordering::Relaxed);
+        host.apply(&recipe(colour)).ok();
+        let next = latest(&host, "web");
+        assert_ne!(next, before);
+        host.kuke(&["promote", "web", "--wait"]).ok();
+        assert_eq!(active(&host, "web"), next);
+        // Nobody knows whether it is signed: that is neither yes nor no.
+        let told = host.kuke(&["prep", "verify", &next]).code(1);
+        told.says(&["artifact: ok", "render: ok", "signature: unknown"]);
+        let told = host.kuke(&["prep", "verify", &next, "-o", "json"]);
+        assert_eq!(told.json()["signature"], "unknown");
+        let revision = host.get("recipe", "web")["status"]["revision"].clone();
+        let tag = format!("rev-{revision}");
+        assert!(!tags(&host).contains(&tag), "it has no record yet");
+        // When it tells again, what was not stored is made up for.
+        status.store(404, std::sync::atomic::Ordering::Relaxed);
+        host.kuke(&["recipe", "refresh", "web"]).ok();
+        assert!(tags(&host).contains(&tag));
+        assert_eq!(index(&next).matches(record).count(), 1);
+    }
+    drop(registry);
+    host.finish();
+    Ok(())
+}
+
+/// Where [`source`] is.
+fn dir(host: &Host) -> String {
+    host.dir.join("app").display().to_string()
 }

@@ -28,14 +28,14 @@ pub const CASES: &[&[Case]] = &[
 ];
 
 /// A Recipe `web` with this source, patches and the like after it.
-fn recipe(source: &str, more: &str) -> String {
+pub fn recipe(source: &str, more: &str) -> String {
     format!(
         "{HEAD}kind: Recipe\nmetadata: {{name: web}}\nspec:\n  source: {source}\n  \
          target: {{kuke: {{minHealthy: 0s, healthTimeout: 20s}}}}\n{more}"
     )
 }
 
-fn pantry(password: &str) -> String {
+pub fn pantry(password: &str) -> String {
     format!(
         "{HEAD}kind: Pantry\nmetadata: {{name: larder}}\nspec: {{oci: 'oci://{ADDRESS}/team/app', \
          username: {USER}, password: {password}, plainHttp: true}}\n"
@@ -43,7 +43,7 @@ fn pantry(password: &str) -> String {
 }
 
 /// Status, reason and message of the condition `Ready`.
-fn ready(host: &Host, kind: &str, name: &str) -> (String, String, String) {
+pub fn ready(host: &Host, kind: &str, name: &str) -> (String, String, String) {
     let found = host.get(kind, name);
     let conditions = found["status"]["conditions"].as_array().cloned();
     let conditions = conditions.unwrap_or_default();
@@ -54,7 +54,7 @@ fn ready(host: &Host, kind: &str, name: &str) -> (String, String, String) {
 
 /// Fails unless the object says this reason and these words in its message.
 #[track_caller]
-fn says(host: &Host, kind: &str, reason: &str, words: &[&str]) {
+pub fn says(host: &Host, kind: &str, reason: &str, words: &[&str]) {
     let (status, found, message) = ready(host, kind, "web");
     assert_eq!((&*status, &*found), ("False", reason), "{message}");
     for word in words {
@@ -64,19 +64,19 @@ fn says(host: &Host, kind: &str, reason: &str, words: &[&str]) {
 
 /// Fails unless a verb failed.
 #[track_caller]
-fn failed(done: Done) {
+pub fn failed(done: Done) {
     assert_ne!(done.code, 0, "{}", done.show());
 }
 
 /// What must not change: the process of the cell, and what the Serving says.
 #[derive(Debug, PartialEq)]
-struct Live {
-    pid: Value,
-    preparation: String,
-    digest: String,
+pub struct Live {
+    pub pid: Value,
+    pub preparation: String,
+    pub digest: String,
 }
 
-fn live(host: &Host) -> Live {
+pub fn live(host: &Host) -> Live {
     let cell = host.get("cell", "web");
     assert_eq!(cell["status"]["state"], "Ready", "{cell}");
     let serving = host.get("serving", "web");
@@ -92,7 +92,7 @@ fn revision(host: &Host) -> i64 {
     found["status"]["revision"].as_i64().unwrap_or_default()
 }
 
-fn coloured(colour: &str) -> String {
+pub fn coloured(colour: &str) -> String {
     let with = format!("image: busybox\n      env: [COLOUR={colour}]");
     sleeper("web").replace("image: busybox", &with)
 }
@@ -385,7 +385,7 @@ fn artifacts_that_are_lost(mode: Mode) -> Verdict {
 }
 
 /// The file of a Preparation's manifest.
-fn manifest_of(host: &Host, preparation: &str) -> PathBuf {
+pub fn manifest_of(host: &Host, preparation: &str) -> PathBuf {
     let digest = text(&host.get("prep", preparation)["spec"]["artifact"]["digest"]);
     let hex = digest.trim_start_matches("sha256:");
     host.run_path

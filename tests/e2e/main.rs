@@ -9,6 +9,7 @@
 )]
 
 mod apply;
+mod approvals;
 #[path = "../argocd/programs.rs"]
 mod argocd_programs;
 mod bad_input;
@@ -21,6 +22,7 @@ mod convert;
 mod daemon;
 mod damaged;
 mod deaths;
+mod deaths_alone;
 mod delivery;
 mod destinations;
 mod failures;
@@ -33,10 +35,13 @@ mod interrupt;
 mod lifecycle;
 mod manifest;
 mod menu_options;
+mod menu_times;
 mod menus;
 mod options;
 mod output;
 mod pulls;
+mod quiet;
+mod reasons;
 mod registry;
 mod releases;
 mod render;
@@ -73,12 +78,17 @@ fn main() -> std::process::ExitCode {
         convert::CASES,
         menus::CASES,
         menu_options::CASES,
+        menu_times::CASES,
         cluster::CASES,
         delivery::CASES,
         failures::CASES,
+        reasons::CASES,
         releases::CASES,
+        approvals::CASES,
+        quiet::CASES,
         signatures::CASES,
         deaths::CASES,
+        deaths_alone::CASES,
         targets::CASES,
         destinations::CASES,
         verbs::CASES,

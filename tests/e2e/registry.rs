@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU16, Ordering};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
@@ -223,6 +223,58 @@ impl Registry {
         listening.recv_timeout(Duration::from_secs(5)).unwrap();
         left
     }
+
+    /// It on another port, as a registry that answers questions for referrers with
+    /// this status.
+    pub fn without_referrers(&self, port: u16, status: u16) -> Arc<AtomicU16> {
+        let status = Arc::new(AtomicU16::new(status));
+        let (netns, shared) = (self.netns.clone(), status.clone());
+        let (ready, listening) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            join(&netns);
+            let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+            ready.send(()).unwrap();
+            for client in listener.incoming().flatten() {
+                let status = shared.clone();
+                std::thread::spawn(move || answer(client, &status));
+            }
+        });
+        listening.recv_timeout(Duration::from_secs(5)).unwrap();
+        status
+    }
+}
+
+/// Answers one request itself when it is for referrers; the registry answers all
+/// others. A connection has one request, so that each is looked at.
+fn answer(mut client: TcpStream, status: &AtomicU16) {
+    let (mut request, mut buffer) = (Vec::new(), [0; 16 * 1024]);
+    let end = |text: &[u8]| text.windows(4).position(|w| w == b"\r\n\r\n");
+    while end(&request).is_none() {
+        match client.read(&mut buffer) {
+            Ok(n) if n > 0 => request.extend_from_slice(&buffer[..n]),
+            _ => return,
+        }
+    }
+    let line = request.iter().position(|b| *b == b'\n').unwrap_or_default() + 1;
+    if String::from_utf8_lossy(&request[..line]).contains("/referrers/") {
+        let status = status.load(Ordering::Relaxed);
+        let text = format!(
+            "HTTP/1.1 {status} No\r\nContent-Length: 2\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{{}}"
+        );
+        client.write_all(text.as_bytes()).ok();
+        return;
+    }
+    let Ok(mut server) = TcpStream::connect(ADDRESS) else {
+        return;
+    };
+    for part in [&request[..line], b"Connection: close\r\n", &request[line..]] {
+        if server.write_all(part).is_err() {
+            return;
+        }
+    }
+    let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    std::thread::spawn(move || pass(from, to, None, Spent::BreakOff));
+    pass(server, client, None, Spent::BreakOff);
 }
 
 impl Drop for Registry {

@@ -1,9 +1,9 @@
-//! Rules of releases: templates, approvals, locks of Menus, nothing written
-//! twice, and the same digest on every instance.
+//! Rules of releases: templates, approvals, locks of Menus, and the same digest on
+//! every instance.
 
 use std::fs;
 
-use crate::command::{eventually, system};
+use crate::command::eventually;
 use crate::delivery::{HEAD, active, latest, source, text};
 use crate::host::{Host, Mode};
 use crate::manifest::sleeper;
@@ -21,19 +21,18 @@ pub const CASES: &[&[Case]] = &[
         a_menu_run_locks_its_members,
         what_is_needed_is_not_deleted,
         a_long_message_damages_nothing,
-        what_is_as_it_should_be_is_not_written,
         instances_make_the_same_artifact,
     ],
 ];
 
-fn recipe(name: &str, dir: &str, more: &str) -> String {
+pub fn recipe(name: &str, dir: &str, more: &str) -> String {
     format!(
         "{HEAD}kind: Recipe\nmetadata: {{name: {name}}}\nspec:\n  source: {{path: {dir}}}\n  \
          target: {{kuke: {{minHealthy: 0s, healthTimeout: 20s}}}}\n{more}"
     )
 }
 
-fn coloured(colour: &str) -> String {
+pub fn coloured(colour: &str) -> String {
     format!(
         "  patches:\n  - target: {{kind: Cell, name: web}}\n    \
          set: {{'.spec.containers[id=main].env': ['COLOUR={colour}']}}\n"
@@ -365,57 +364,6 @@ fn a_menu_run_locks_its_members() -> Verdict {
             && active(&host, "web") == second
     });
     host.kuke(&["delete", "menu", "lunch"]).ok();
-    host.finish();
-    Ok(())
-}
-
-/// Every file of the state with what tells whether it was written, but for the
-/// daemon's own of this life, the locks, which are empty, and what a cell says.
-fn written(host: &Host) -> String {
-    let below = host.run_path.display().to_string();
-    let own = ["run/*", "*.lock", "*.log"].map(|own| format!("{below}/{own}"));
-    let mut arguments = vec![below.as_str(), "-type", "f"];
-    for own in &own {
-        arguments.extend(["-not", "-path", own]);
-    }
-    arguments.extend(["-printf", "%P %i %T@ %s\n"]);
-    let found = system("find", &arguments);
-    let mut lines: Vec<String> = found.ok().out.lines().map(str::to_owned).collect();
-    lines.sort();
-    assert!(lines.len() > 8, "{lines:?}");
-    lines.join("\n")
-}
-
-fn what_is_as_it_should_be_is_not_written() -> Verdict {
-    let mut host = Host::new(Mode::Daemon);
-    let dir = source(&host, &sleeper("web"));
-    host.apply(&recipe("web", &dir, "  autoDeployLatest: true\n"))
-        .ok();
-    host.kuke(&["wait", "serving/web", "--timeout", "30s"]).ok();
-    let pid = host.get("cell", "web")["status"]["containers"][0]["pid"].clone();
-    // runc delegates more controllers to a first container than we do; the next
-    // start notes that of the scopes.
-    host.stop_daemon();
-    host.start_daemon();
-    eventually(20.0, "nothing is written any more", || {
-        let before = written(&host);
-        std::thread::sleep(std::time::Duration::from_secs(1));
-        written(&host) == before
-    });
-    let before = written(&host);
-    host.apply(&recipe("web", &dir, "  autoDeployLatest: true\n"))
-        .ok()
-        .says(&["unchanged"]);
-    // A start looks at everything again.
-    host.stop_daemon();
-    host.start_daemon();
-    std::thread::sleep(std::time::Duration::from_secs(2));
-    assert_eq!(written(&host), before);
-    host.kuke_in(Mode::InProcess, &["promote", "web", "--wait"])
-        .ok();
-    assert_eq!(written(&host), before);
-    let now = host.get("cell", "web")["status"]["containers"][0]["pid"].clone();
-    assert_eq!(now, pid);
     host.finish();
     Ok(())
 }
