@@ -289,12 +289,7 @@ fn kukeond_dies_while_a_release_ends() -> Verdict {
             make,
             &delete,
             |host| {
-                let recipe = get(host, "recipe", "web");
-                let marked = recipe["metadata"]["deletionTimestamp"].is_string();
-                if !recipe.is_null() && !marked {
-                    // It died before that was stored.
-                    host.kuke(&delete).ok();
-                }
+                ask_again(host, &delete);
                 done(host)
             },
             done,
@@ -303,6 +298,15 @@ fn kukeond_dies_while_a_release_ends() -> Verdict {
     host.kuke(&["registry", "verify"]).ok();
     host.finish();
     Ok(())
+}
+
+/// Deletes a recipe once more whose deletion was not stored before the death.
+fn ask_again(host: &Host, delete: &[&str]) {
+    let recipe = get(host, "recipe", "web");
+    let marked = recipe["metadata"]["deletionTimestamp"].is_string();
+    if !recipe.is_null() && !marked {
+        host.kuke(delete).ok();
+    }
 }
 
 /// It runs on, and is nobody's.
@@ -333,11 +337,7 @@ fn kukeond_dies_while_a_workload_is_let_go() -> Verdict {
             },
             &delete,
             |host| {
-                let recipe = get(host, "recipe", "web");
-                let marked = recipe["metadata"]["deletionTimestamp"].is_string();
-                if !recipe.is_null() && !marked {
-                    host.kuke(&delete).ok();
-                }
+                ask_again(host, &delete);
                 done(host)
             },
             done,
