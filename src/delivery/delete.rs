@@ -81,7 +81,7 @@ impl Delivery {
         emit: &Emitter,
     ) {
         for at in refs {
-            let told = match self.delete_checked(&at, request).await {
+            let told = match self.delete_checked(&at, request, emit).await {
                 Ok(()) => result_for(&at, "deleted"),
                 Err(error) if error.code == Code::NotFound && request.ignore_not_found => {
                     result_for(&at, "not found")
@@ -92,18 +92,28 @@ impl Delivery {
         }
     }
 
-    async fn delete_checked(&self, at: &ReleaseRef, request: &v1::DeleteRequest) -> Result<()> {
+    async fn delete_checked(
+        &self,
+        at: &ReleaseRef,
+        request: &v1::DeleteRequest,
+        emit: &Emitter,
+    ) -> Result<()> {
         if let Some(expected) = request.expected_version {
             let now = self.get(at)?.meta().resource_version;
             if now != expected {
                 return Err(super::apply::stale(at, now, expected));
             }
         }
-        self.delete_release(at, request).await
+        self.delete_release(at, request, emit).await
     }
 
     /// Deletes one object; in a dry run everything but the change itself.
-    async fn delete_release(&self, at: &ReleaseRef, request: &v1::DeleteRequest) -> Result<()> {
+    async fn delete_release(
+        &self,
+        at: &ReleaseRef,
+        request: &v1::DeleteRequest,
+        emit: &Emitter,
+    ) -> Result<()> {
         self.get(at)?;
         if request.purge_artifacts && at.kind != ReleaseKind::Recipe {
             let message = format!("{at} has no artifacts of its own");
@@ -112,6 +122,7 @@ impl Delivery {
             );
         }
         let dry = request.dry_run;
+        let uid = self.get(at)?.meta().uid.clone();
         match at.kind {
             ReleaseKind::Kitchen => self.remove(at, dry),
             ReleaseKind::Pantry => {
@@ -124,8 +135,17 @@ impl Delivery {
             }
             ReleaseKind::Preparation => self.delete_preparation(at, dry),
             ReleaseKind::Menu => self.delete_menu(at, dry),
-            ReleaseKind::Recipe => self.delete_recipe(at, request).await,
-            ReleaseKind::Serving => self.delete_serving(at, request).await,
+            ReleaseKind::Recipe => self.mark_recipe(at, request),
+            ReleaseKind::Serving => self.change_unless(dry, || {
+                self.get(at)?;
+                Ok(self.marked_serving(at)?.into_iter().collect())
+            }),
+        }?;
+        match (at.kind, dry) {
+            (ReleaseKind::Recipe | ReleaseKind::Serving, false) => {
+                self.gone(at, &uid, request.wait.then_some(emit)).await
+            }
+            _ => Ok(()),
         }
     }
 
@@ -205,9 +225,9 @@ impl Delivery {
         })
     }
 
-    /// Its Serving first, then its Preparations; their artifacts stay unless they
-    /// are to be purged. Comes back when all of it is gone, or with why it is not.
-    async fn delete_recipe(&self, at: &ReleaseRef, request: &v1::DeleteRequest) -> Result<()> {
+    /// Marks a Recipe and its Serving for their end: the Serving goes first, then
+    /// the Preparations. Their artifacts stay unless they are to be purged.
+    fn mark_recipe(&self, at: &ReleaseRef, request: &v1::DeleteRequest) -> Result<()> {
         // A Recipe is taken out although a Menu has it.
         let force = request.cascade;
         if request.purge_artifacts {
@@ -238,11 +258,7 @@ impl Delivery {
             let mut changes = vec![ReleaseChange::Put(object)];
             changes.extend(self.marked_serving(at)?);
             Ok(changes)
-        })?;
-        match request.dry_run {
-            true => Ok(()),
-            false => self.gone(at, request.wait).await,
-        }
+        })
     }
 
     /// Preparations of a Recipe.
@@ -285,17 +301,6 @@ impl Delivery {
         Ok(())
     }
 
-    async fn delete_serving(&self, at: &ReleaseRef, request: &v1::DeleteRequest) -> Result<()> {
-        self.change_unless(request.dry_run, || {
-            self.get(at)?;
-            Ok(self.marked_serving(at)?.into_iter().collect())
-        })?;
-        match request.dry_run {
-            true => Ok(()),
-            false => self.gone(at, request.wait).await,
-        }
-    }
-
     /// The Serving of a Recipe, marked for its end; refused while a Menu holds it.
     fn marked_serving(&self, at: &ReleaseRef) -> Result<Option<ReleaseChange>> {
         let at = ReleaseRef::new(ReleaseKind::Serving, &at.namespace, &at.name);
@@ -309,24 +314,33 @@ impl Delivery {
         Ok(Some(serving.into()))
     }
 
-    /// Works until a marked object is gone. What takes longer goes on in the
-    /// loop, and is told as a conflict, unless the caller waits however long.
-    async fn gone(&self, at: &ReleaseRef, wait: bool) -> Result<()> {
+    /// Works until the marked object of this uid is gone. What takes longer goes on
+    /// in the loop, and is told as a conflict, unless somebody waits however long:
+    /// then what fails for a while is tried again, too.
+    async fn gone(&self, at: &ReleaseRef, uid: &str, waits: Option<&Emitter>) -> Result<()> {
         let serving = ReleaseRef::new(ReleaseKind::Serving, &at.namespace, &at.name);
         let mut until = tokio::time::Instant::now() + PATIENCE;
         let mut again = false;
-        while self.store.release(at)?.is_some() {
+        // Another one of the name may have been made since.
+        let is_there =
+            || Ok::<_, Error>(self.store.release(at)?.is_some_and(|o| o.meta().uid == uid));
+        while is_there()? {
             if std::mem::replace(&mut again, true) {
                 // Whoever holds it up may do so for long.
                 tokio::time::sleep(LOOK).await;
             }
+            let waited_for =
+                waits.is_some_and(|emit| !emit.is_closed()) && !self.ending.is_cancelled();
             for part in [&serving, at] {
                 let driven = self.drive_until(part, until).await;
-                self.or_later(part, driven)?;
+                match self.or_later(part, driven) {
+                    Err(fault) if fault.transient && waited_for => break,
+                    done => done?,
+                }
             }
-            if tokio::time::Instant::now() >= until {
-                if wait {
-                    until += PATIENCE;
+            if tokio::time::Instant::now() >= until || (waits.is_some() && !waited_for) {
+                if waited_for {
+                    until = tokio::time::Instant::now() + PATIENCE;
                     continue;
                 }
                 self.enqueue(&serving);

@@ -44,7 +44,13 @@ impl Delivery {
                 "Healthy",
                 message_healthy(activation),
             ),
-            Health::Waiting(what) => (ConditionStatus::False, "Degraded", what.clone()),
+            // It says nothing bad of what runs: a look at a registry, for example.
+            Health::Waiting(what) if activation.target.kind == TargetType::ArgoCd => {
+                (ConditionStatus::Unknown, "Progressing", what.clone())
+            }
+            Health::Waiting(what) | Health::Degraded(what) => {
+                (ConditionStatus::False, "Degraded", what.clone())
+            }
             Health::Failed(reason, what) => (ConditionStatus::False, reason.as_str(), what.clone()),
         };
         let lasting = self.transact(|| {
@@ -54,12 +60,13 @@ impl Delivery {
             set(&mut now, ConditionType::Synced, status, reason, &message);
             let (status, reason, message) = &health;
             set(&mut now, ConditionType::Healthy, *status, reason, message);
-            let ready = match status {
-                ConditionStatus::True => "Deployed",
-                _ => reason,
+            let (status, ready) = match status {
+                ConditionStatus::True => (*status, "Deployed"),
+                _ => (ConditionStatus::False, *reason),
             };
-            set(&mut now, ConditionType::Ready, *status, ready, message);
-            let left = patience(&now, activation);
+            set(&mut now, ConditionType::Ready, status, ready, message);
+            // What can be put back is not given up.
+            let left = patience(&now, activation).filter(|_| !(drifted && heals));
             if left == Some(Duration::ZERO) {
                 fail(&mut now, activation, message);
             }
@@ -100,8 +107,15 @@ impl Delivery {
     ) -> bool {
         match reason_of(serving) {
             "Unhealthy" | "HealthTimeout" => {
-                let observed = target.observe(activation).await;
-                observed.is_ok_and(|o| o.synced && matches!(o.health, Health::Ready(_)))
+                let Ok(observed) = target.observe(activation).await else {
+                    return false;
+                };
+                // It worked, and somebody changed or deleted it since.
+                let worked = serving.status.observed_preparation.as_ref();
+                let worked = worked == Some(&serving.spec.preparation);
+                let heals = worked && target::self_heals(&activation.target);
+                (observed.synced && matches!(observed.health, Health::Ready(_)))
+                    || (heals && !observed.synced && !observed.drift.is_empty())
             }
             "OptInRequired" | "ArgoCDUnavailable" | "ManifestInvalid" | "DeploymentFailed" => {
                 target.plan(activation).await.is_ok()
@@ -119,7 +133,7 @@ fn patience(serving: &Serving, activation: &Activation) -> Option<Duration> {
         return None;
     }
     let healthy = serving.status.conditions.get(ConditionType::Healthy)?;
-    if healthy.status == ConditionStatus::True {
+    if healthy.status != ConditionStatus::False {
         return None;
     }
     let ill = Timestamp::now().duration_since(healthy.last_transition?);

@@ -163,6 +163,7 @@ impl Delivery {
             });
             serving.status.phase = ServingPhase::Pending;
             serving.status.tell_source(&preparation.spec.source);
+            serving.status.returns_to = None;
         }
         match &old {
             None => stamp_new(&mut serving.meta),

@@ -303,6 +303,7 @@ impl Delivery {
             };
             // Somebody changed what is wanted: that is looked at next.
             if recipe.meta.generation != seen.meta.generation || recipe.meta.deletion.is_some() {
+                self.enqueue(&at);
                 return Ok((Vec::new(), None));
             }
             let mut changes = Vec::new();
@@ -494,6 +495,7 @@ impl Delivery {
                 return Ok((Vec::new(), ()));
             };
             if recipe.meta.generation != seen.meta.generation {
+                self.enqueue(at);
                 return Ok((Vec::new(), ()));
             }
             let now = Timestamp::now();

@@ -11,8 +11,8 @@ use super::{Delivery, actor, changes, namespace, not_found};
 use crate::api::v1::{self, Action};
 use crate::api::{Code, Error, Result};
 use crate::model::delivery::{
-    ActivationCause, AnyRelease, ConditionStatus, ConditionType, Conditions, Preparation, Recipe,
-    RecipePhase, ReleaseKind, ReleaseRef, Serving, ServingPhase, keys,
+    ActivationCause, AnyRelease, ConditionStatus, ConditionType, Conditions, PantryPhase,
+    Preparation, Recipe, RecipePhase, ReleaseKind, ReleaseRef, Serving, ServingPhase, keys,
 };
 use crate::model::{Name, Value};
 use crate::scheme::v1alpha1::{
@@ -158,7 +158,10 @@ impl Delivery {
                 self.tell_recipe(&at, "refreshed", emit).await
             }
             (Action::Suspend, ReleaseKind::Recipe | ReleaseKind::Menu) => {
-                self.suspend(&at, true, false, emit)
+                self.suspend(&at, true, false, emit)?;
+                // One that is being rendered says that it is no longer at it.
+                self.enqueue(&at);
+                Ok(())
             }
             (Action::Unsuspend, ReleaseKind::Recipe | ReleaseKind::Menu) => {
                 self.suspend(&at, false, false, emit)?;
@@ -466,10 +469,14 @@ impl Delivery {
                             ..result_for(&at, "condition met")
                         });
                     }
+                    let failed = match found {
+                        AnyRelease::Recipe(recipe) => recipe.status.phase == RecipePhase::Failed,
+                        AnyRelease::Pantry(pantry) => pantry.status.phase == PantryPhase::Failed,
+                        _ => false,
+                    };
                     if request.settled
+                        && failed
                         && observed == found.meta().generation
-                        && let AnyRelease::Recipe(recipe) = found
-                        && recipe.status.phase == RecipePhase::Failed
                         && let Some(ready) = conditions.get(ConditionType::Ready)
                     {
                         let message = format!("{at}: {}", ready.message);

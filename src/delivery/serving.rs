@@ -55,6 +55,11 @@ impl Delivery {
             return self.withdraw(&serving).await;
         }
         self.tell_source(&serving)?;
+        if let Some(healthy) = serving.status.returns_to.clone().filter(|_| !force) {
+            // Whoever told of the failure ended before it went back.
+            let (reason, why) = ready_of(&serving);
+            return self.go_back(&serving, healthy, reason, why);
+        }
         let recipe_at = ReleaseRef::new(ReleaseKind::Recipe, &at.namespace, &serving.spec.recipe);
         let recipe: Option<Recipe> = self.read(&recipe_at)?;
         // While a gate is open, the artifact is not fetched again at every look.
@@ -79,9 +84,7 @@ impl Delivery {
             Ok(activation) => activation,
             Err(fault) => return self.failed(&serving, recipe.as_ref(), &fault).await,
         };
-        let step = self
-            .step(&serving, recipe.as_ref(), &activation, deployed, force)
-            .await;
+        let step = self.step(&serving, &activation, deployed, force).await;
         let next = match step {
             Ok(Next::Rest) if deployed => {
                 self.mark_active(at, &activation.artifact).await;
@@ -129,7 +132,6 @@ impl Delivery {
     async fn step(
         &self,
         serving: &Serving,
-        recipe: Option<&Recipe>,
         activation: &Activation,
         deployed: bool,
         force: bool,
@@ -143,16 +145,6 @@ impl Delivery {
         if failed && !force && self.waiting(&serving.at(), serving).is_none() {
             // What failed is left alone until it looks better by itself.
             if !self.looks_better(serving, activation, target).await {
-                let (reason, message) = ready_of(serving);
-                // Whoever told of the failure ended before it went back.
-                if let Some(healthy) = way_back(serving, recipe, reason)
-                    && self
-                        .lost(&serving.meta.namespace, &healthy)
-                        .await?
-                        .is_none()
-                {
-                    return self.go_back(serving, healthy, reason, message);
-                }
                 return Ok(match reason_of(serving) {
                     ARGOCD_UNAVAILABLE => Next::Rest.or_after(PROBE),
                     _ => Next::Rest,
@@ -308,7 +300,7 @@ impl Delivery {
                 Ok(Next::Soon((gate.min_healthy - healthy).min(LOOK)))
             }
             Health::Ready(_) => self.still(&at, waiting, gate, &observed.drift.join("; ")),
-            Health::Waiting(what) => {
+            Health::Waiting(what) | Health::Degraded(what) => {
                 let next = self.still(&at, waiting, gate, &what)?;
                 target.changed(&activation, LOOK).await;
                 Ok(next)
@@ -404,6 +396,7 @@ impl Delivery {
             };
             now.status.inventory.clone_from(&inventory);
             now.status.phase = ServingPhase::Deploying;
+            now.status.returns_to = None;
             now.status.observed_generation = now.meta.generation;
             let no = ConditionStatus::False;
             set(&mut now, ConditionType::Ready, no, "Deploying", message);
@@ -441,6 +434,7 @@ impl Delivery {
             };
             now.status.phase = ServingPhase::Failed;
             now.status.observed_generation = now.meta.generation;
+            now.status.returns_to.clone_from(&healthy);
             let no = ConditionStatus::False;
             let ready = ConditionType::Ready;
             set(&mut now, ready, no, &fault.reason, &fault.text());
@@ -483,7 +477,9 @@ impl Delivery {
         match promoted {
             Ok(_) => Ok(Next::Soon(Duration::ZERO)),
             // Somebody chose something else meanwhile.
-            Err(error) if error.reason == "CurrentChanged" => Ok(Next::Soon(Duration::ZERO)),
+            Err(error) if matches!(error.reason.as_str(), "CurrentChanged" | "ServingLocked") => {
+                Ok(Next::Soon(Duration::ZERO))
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -24,8 +24,8 @@ use crate::cli::verbs::release::Patience;
 
 With --wait, what was applied has to become Ready; a cell whose containers are not
 started again may as well end well. What failed is an error at once. Suspended recipes,
-and kinds that are never Ready by themselves (menus, templates, the kitchen, volumes,
-secrets), are not waited for.")]
+and kinds that are never Ready by themselves (labels of preparations and servings, menus,
+templates, blueprints, configurations, the kitchen, volumes, secrets), are not waited for.")]
 pub struct Apply {
     /// File, directory, or - for standard input; may be repeated
     #[arg(long, short, required = true, value_name = "FILE|DIR|-")]

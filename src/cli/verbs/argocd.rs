@@ -115,7 +115,7 @@ impl Connect {
         done.map_err(|failure| match failure {
             // Unlike what others wait for, it ends with whoever asked.
             Failure::Error(error) if error.reason == "WaitTimeout" => {
-                let hint = "no connection is kept; see whether the cluster answers, then repeat";
+                let hint = "`kuke argocd status` tells whether it is kept; see whether the cluster answers, then repeat";
                 error.hint(hint).into()
             }
             other => other,

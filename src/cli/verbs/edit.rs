@@ -260,7 +260,8 @@ impl Edited {
                 Format::Table | Format::Wide => print_result(context, result, self.dry_run)?,
             }
         }
-        if failure.is_none() && self.patience.waits() {
+        let changed = results.iter().any(|result| result.action != "unchanged");
+        if failure.is_none() && changed && self.patience.waits() {
             let table = matches!(self.output, Format::Table | Format::Wide);
             let work = settled(context, &mut results, table);
             failure = self.patience.within(&self.title(), work).await?.err();

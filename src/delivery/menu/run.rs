@@ -240,6 +240,12 @@ async fn prepare<S: Servings>(
     for member in &mut run.members {
         member.changes = changes.get(&member.recipe).cloned().unwrap_or_default();
     }
+    if servings.abort_asked(run) {
+        // Nothing was changed: there is nothing to go back from.
+        run.message = ABORTED.to_owned();
+        enter(run, RunPhase::Aborted);
+        return servings.save(run).await;
+    }
     if problems.is_empty() {
         enter(run, RunPhase::Activating);
         return servings.point(run, false).await;

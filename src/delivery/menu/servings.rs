@@ -23,6 +23,8 @@ use crate::store::ReleaseChange;
 
 /// Runs that a Menu remembers.
 const RUNS: usize = 20;
+/// Runs of which it remembers what they change, which may be much.
+const TOLD_RUNS: usize = 3;
 
 /// The Servings of one Menu.
 pub(super) struct Members {
@@ -306,6 +308,13 @@ fn note(menu: &mut Menu, run: &MenuRun, now: Timestamp) {
     }
     let old = status.runs.len().saturating_sub(RUNS);
     status.runs.drain(..old);
+    let old = status.runs.len().saturating_sub(TOLD_RUNS);
+    for member in status.runs[..old]
+        .iter_mut()
+        .flat_map(|run| &mut run.members)
+    {
+        member.changes.clear();
+    }
     // A run that stopped half-way keeps its locks, and the Menu.
     let open = run.finished_at.is_none() || run.phase == RunPhase::Failed;
     status.current_run = open.then(|| run.id.clone());

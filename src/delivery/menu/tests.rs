@@ -53,6 +53,9 @@ struct Kitchen {
     away: Mutex<u32>,
 }
 
+/// A wave that stands for the time before all of them.
+const PREPARING: u32 = u32::MAX;
+
 struct Crash;
 
 impl Kitchen {
@@ -180,6 +183,9 @@ impl Servings for Kitchen {
 
     fn abort_asked(&self, run: &MenuRun) -> bool {
         self.abort_at.is_some_and(|wave| {
+            if wave == PREPARING {
+                return run.phase == RunPhase::Preparing;
+            }
             let out = |m: &crate::model::delivery::MenuRunMember| {
                 m.wave == wave && m.outcome == crate::model::delivery::MemberOutcome::Deployed
             };
@@ -454,6 +460,20 @@ async fn a_run_can_be_ended_on_its_way() {
         (run.phase, run.message.as_str()),
         (RunPhase::RolledBack, "aborted")
     );
+    assert_eq!(world.members(), world.before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_ended_while_it_prepares_moves_nothing() {
+    let menu = menu(&[vec![], vec![0]], MenuFailure::Rollback);
+    let mut world = world(menu, false, (0, Trouble::None), -1);
+    world.kitchen.abort_at = Some(PREPARING);
+    let run = world.drive(&[]).await.unwrap();
+    assert_eq!(
+        (run.phase, run.message.as_str()),
+        (RunPhase::Aborted, "aborted")
+    );
+    assert!(world.kitchen.log.lock().unwrap().is_empty());
     assert_eq!(world.members(), world.before);
 }
 

@@ -241,9 +241,8 @@ impl Target for ArgoCd {
             drift: drift.collect(),
             health: match seen.verdict {
                 Verdict::Deployed => Health::Ready(None),
-                Verdict::Waiting(why) | Verdict::Degraded(why) => {
-                    Health::Waiting(format!("{at}: {why}"))
-                }
+                Verdict::Waiting(why) => Health::Waiting(format!("{at}: {why}")),
+                Verdict::Degraded(why) => Health::Degraded(format!("{at}: {why}")),
                 Verdict::Failed(why) => {
                     Health::Failed(Reason::DeploymentFailed, format!("{at}: {why}"))
                 }

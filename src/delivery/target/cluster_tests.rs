@@ -253,7 +253,7 @@ async fn health_is_that_of_the_wanted_digest() {
     for (revision, health, phase, part) in [
         ("sha256:old", "Healthy", "Succeeded", "Waiting"),
         (&digest(), "Progressing", "Succeeded", "Waiting"),
-        (&digest(), "Degraded", "Succeeded", "Waiting"),
+        (&digest(), "Degraded", "Succeeded", "Degraded"),
         (&digest(), "Healthy", "Failed", "Failed(DeploymentFailed"),
         (&digest(), "Healthy", "Succeeded", "Ready"),
     ] {

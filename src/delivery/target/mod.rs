@@ -164,6 +164,8 @@ pub enum Health {
     /// Not yet, or not at the moment: what is waited for. Past the gate's
     /// timeout this is [`Reason::HealthTimeout`].
     Waiting(String),
+    /// As [`Health::Waiting`], of what is there and ill: a cluster's word.
+    Degraded(String),
     /// It does not, and waiting will not help.
     Failed(Reason, String),
 }

@@ -180,6 +180,27 @@ async fn a_deployed_application_that_stays_ill_has_failed() {
     let ill = |app: &mut Value| {
         app["status"]["health"] = json!({ "status": "Degraded", "message": "0 of 1 ready" });
     };
+    // Argo CD cannot look, which says nothing of the workload.
+    world.edit("web", |recipe| {
+        let target = recipe.spec.target.as_mut().unwrap();
+        target.argocd.wait_timeout = Duration::from_millis(1);
+    });
+    world.server.edit("web", |app| {
+        app["status"]["sync"]["status"] = "Unknown".into()
+    });
+    for _ in 0..2 {
+        look().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(phase(&world), ServingPhase::Deployed);
+    assert_eq!(ready(&world).reason, "Progressing");
+    world.server.edit("web", healthy);
+    world.edit("web", |recipe| {
+        let target = recipe.spec.target.as_mut().unwrap();
+        target.argocd.wait_timeout = Duration::from_secs(300);
+    });
+    look().await.unwrap();
+
     world.server.edit("web", ill);
     let super::super::work::Next::Later(left) = look().await.unwrap() else {
         panic!("it is looked at once its time is over");
@@ -201,6 +222,16 @@ async fn a_deployed_application_that_stays_ill_has_failed() {
     look().await.unwrap();
     assert_eq!(world.serving("web"), failed, "another look writes nothing");
 
+    // Somebody deletes it to have it made again.
+    world
+        .server
+        .set(|s| s.objects.retain(|path, _| !path.ends_with("/web")));
+    world.edit("web", |recipe| {
+        let target = recipe.spec.target.as_mut().unwrap();
+        target.argocd.wait_timeout = Duration::from_secs(300);
+    });
+    look().await.unwrap();
+    assert!(world.server.application("web").is_some());
     world.server.edit("web", healthy);
     world.settle(ReleaseKind::Serving, "web").await;
     assert_eq!(phase(&world), ServingPhase::Deployed);

@@ -90,6 +90,9 @@ pub struct ServingStatus {
     pub source: String,
     /// Tag or digest of it that was asked for.
     pub version: String,
+    /// Preparation that it goes back to by itself, because what is pointed at
+    /// failed; none once it points there.
+    pub returns_to: Option<Name>,
 }
 
 impl ServingStatus {

@@ -64,7 +64,7 @@ impl Kept {
             let expected = digest.clone();
             return Err(Error::DigestMismatch { expected, got });
         }
-        if let Some(whole) = whole.filter(|whole| whole.first() == Some(&b'{')) {
+        if let Some(whole) = whole.filter(|whole| whole.trim_ascii_start().starts_with(b"{")) {
             self.0.insert(got, whole);
         }
         Ok(size)

@@ -120,6 +120,7 @@ fn status_to_model(status: external::ServingStatus) -> ServingStatus {
         activations,
         source,
         version,
+        returns_to,
     } = status;
     ServingStatus {
         observed_generation,
@@ -136,6 +137,7 @@ fn status_to_model(status: external::ServingStatus) -> ServingStatus {
             .collect(),
         source,
         version,
+        returns_to: returns_to.parse().ok(),
     }
 }
 
@@ -175,6 +177,7 @@ fn status_to_external(status: &ServingStatus) -> external::ServingStatus {
         activations,
         source,
         version,
+        returns_to,
     } = status;
     external::ServingStatus {
         observed_generation: *observed_generation,
@@ -188,6 +191,7 @@ fn status_to_external(status: &ServingStatus) -> external::ServingStatus {
         activations: activations.iter().map(activation_to_external).collect(),
         source: source.clone(),
         version: version.clone(),
+        returns_to: text_of(returns_to),
     }
 }
 

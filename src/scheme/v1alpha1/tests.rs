@@ -458,6 +458,7 @@ fn serving() -> impl Strategy<Value = AnyRelease> {
                         conditions,
                         observed_preparation: Some(preparation.clone()),
                         deployed_digest: Some("sha256:1".into()),
+                        returns_to: Some("web-0".parse().unwrap()),
                         previous_preparation: None,
                         inventory,
                         lock: Some("m/1".into()),

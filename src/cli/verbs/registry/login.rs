@@ -44,7 +44,7 @@ pub(super) struct Login {
     /// Only check whether it could be done
     #[arg(long)]
     dry_run: bool,
-    /// Output format; a program is given the password only with --print
+    /// Output format; a password that was stored is shown only with --print
     #[arg(long, short, value_enum, default_value_t)]
     output: Format,
 }
@@ -67,9 +67,18 @@ impl Login {
             remove: self.remove,
             dry_run: self.dry_run,
         };
+        let made_up = request.password.is_empty();
         let mut answer = context.kukeon().await?.registry_login(request).await?;
         let out = &context.out;
-        let told = matches!(self.output, Format::Table | Format::Wide);
+        let served = !answer.address.is_empty();
+        let store = served && !self.print && !self.remove && !self.dry_run;
+        // A name alone would be all that is left of a password that was made up.
+        let shown = self.print || (made_up && !store && !self.remove && !self.dry_run);
+        let told = match self.output {
+            Format::Table | Format::Wide => true,
+            Format::Name => shown,
+            _ => false,
+        };
         if told && (self.remove || self.dry_run) {
             let would = if self.dry_run { "would be " } else { "" };
             out.line(match (self.remove, answer.existed) {
@@ -80,8 +89,6 @@ impl Login {
             })?;
             return Ok(0);
         }
-        let served = !answer.address.is_empty();
-        let store = served && !self.print && !self.remove && !self.dry_run;
         if !told {
             if store {
                 let file = self.store.map_or_else(docker::file, Ok)?;
