@@ -194,6 +194,10 @@ fn render_charts_that_differ() -> Verdict {
         "randInt 0 2",
         "randNumeric 1",
         "shuffle \\\"ab\\\"",
+        // So does an order that nobody gave.
+        "keys (dict \\\"a\\\" 1 \\\"b\\\" 2) | join \\\"-\\\"",
+        "first (values (dict \\\"a\\\" 1 \\\"b\\\" 2))",
+        "dict \\\"a\\\" 1 \\\"b\\\" 2 | keys | toString",
     ] {
         let text = template(&value.replace("\\\"", "`"));
         let files = Files::new(&[
@@ -261,6 +265,8 @@ data:
   g: \"{{ default (randAlphaNum 8) .Values.name }}\"
   h: \"{{ include `demo.render` (dict `value` .Values.when `context` $ `scope` .) }}\"
   i: \"{{ tpl (printf `%s%s` `{{/* the date, don't {{ now }} */}}{{- /* tpl\n*/ -}} ` .Values.plain) . }}\"
+  j: \"{{ keys (dict `b` 1 `a` 2) | sortAlpha | join `,` }}\"
+  k: \"{{ range $v := values (dict `a` 1234567) }}{{ $v }}{{ end }}\"
 ";
     // As libraries of charts do it.
     let helpers = "\
@@ -289,6 +295,8 @@ data:
         "g: some",
         "h: \"2021",
         "i: it is some",
+        "j: a,b",
+        "k: \"1234567\"",
     ] {
         assert!(done.out.contains(part), "{part}: {}", done.out);
     }

@@ -84,8 +84,29 @@ asks for the time
 {{- end -}}
 "#;
 
+/// Which functions of a template are replaced, and by what.
+pub(super) struct Rules {
+    /// Functions with what stands for their name.
+    pub other: &'static [(&'static str, &'static str)],
+    /// Functions of which a list is made, of their name and their arguments.
+    pub asking: &'static [&'static str],
+    /// What that list is given to.
+    pub call: &'static str,
+}
+
+const RULES: Rules = Rules {
+    other: OTHER,
+    asking: ASKING,
+    call: " | include `kukeon.clock`",
+};
+
 /// A template at another time. `None` where it does not ask for the time.
 pub(super) fn shifted(text: &str) -> Option<String> {
+    replaced(text, &RULES)
+}
+
+/// A template with functions replaced. `None` where it has none of them.
+pub(super) fn replaced(text: &str, rules: &Rules) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     let mut changed = false;
@@ -93,7 +114,7 @@ pub(super) fn shifted(text: &str) -> Option<String> {
         let (before, action) = rest.split_at(start);
         out.push_str(before);
         let end = end_of(action);
-        changed |= shift(&action[..end], &mut out);
+        changed |= shift(&action[..end], rules, &mut out);
         rest = &action[end..];
     }
     out.push_str(rest);
@@ -172,9 +193,8 @@ fn body_of(action: &str) -> usize {
     }
 }
 
-/// Copies an action with the clock's functions replaced.
-fn shift(action: &str, out: &mut String) -> bool {
-    const CALL: &str = " | include `kukeon.clock`";
+/// Copies an action with functions replaced.
+fn shift(action: &str, rules: &Rules, out: &mut String) -> bool {
     let bytes = action.as_bytes();
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     let mut changed = false;
@@ -194,7 +214,7 @@ fn shift(action: &str, out: &mut String) -> bool {
             end @ (b')' | b'|') => {
                 if calls.pop_if(|call| *call == depth).is_some() {
                     out.push_str(&action[copied..at]);
-                    out.push_str(CALL);
+                    out.push_str(rules.call);
                     copied = at;
                 }
                 if end == b')' {
@@ -212,8 +232,8 @@ fn shift(action: &str, out: &mut String) -> bool {
                     continue;
                 }
                 let name = &action[start..at];
-                let other = OTHER.iter().find(|(known, _)| *known == name);
-                let asks = ASKING.contains(&name);
+                let other = rules.other.iter().find(|(known, _)| *known == name);
+                let asks = rules.asking.contains(&name);
                 if other.is_none() && !asks {
                     continue;
                 }
@@ -233,7 +253,7 @@ fn shift(action: &str, out: &mut String) -> bool {
     }
     out.push_str(&action[copied..body]);
     for _ in calls {
-        out.push_str(CALL);
+        out.push_str(rules.call);
     }
     out.push_str(&action[body..]);
     changed

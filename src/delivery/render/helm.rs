@@ -9,6 +9,7 @@ use crate::model::delivery::HelmRender;
 use crate::model::{Name, Value};
 
 use super::clock;
+use super::order::{self, Order};
 use super::program::Program;
 
 /// Raised whenever the same chart could give other documents.
@@ -111,6 +112,7 @@ pub(super) async fn render(
                 &program,
             )
         })?;
+        in_any_order(&chart, &values, &options, &program)?;
         Ok(first)
     };
     super::blocking(work).await
@@ -134,7 +136,8 @@ fn again(
     options: &Options,
     program: &Program,
 ) -> Result<()> {
-    let chart = shifted(chart, what)?;
+    let helper = (clock::HELPER_FILE, clock::HELPER.to_owned());
+    let chart = rewritten(chart, what, clock::shifted, helper)?;
     let other = match what {
         Shift::All => clock::shifted(values),
         Shift::Templates => None,
@@ -151,6 +154,30 @@ fn again(
         )
     })?;
     super::same(first, &second)
+}
+
+/// Renders a chart that asks for lists which come in any order, with those sorted
+/// one way and the other, and compares.
+fn in_any_order(chart: &Tree, values: &str, options: &Options, program: &Program) -> Result<()> {
+    let asks = |file: &File| {
+        let text = std::str::from_utf8(&file.bytes);
+        text.is_ok_and(|text| order::ordered(text).is_some())
+    };
+    let other = order::ordered(values);
+    if other.is_none() && !chart.files().any(|(_, file)| asks(file)) {
+        return Ok(());
+    }
+    let values = other.as_deref().unwrap_or(values);
+    let sorted = |way: Order| {
+        let helper = (order::HELPER_FILE, order::helper(way));
+        let chart = rewritten(chart, Shift::All, order::ordered, helper)?;
+        run(&chart, values, options, program)
+    };
+    match (sorted(Order::Up), sorted(Order::Down)) {
+        (Ok(up), Ok(down)) => super::same(&up, &down),
+        // The lists have been through JSON, which a template may not take: no verdict.
+        _ => Ok(()),
+    }
 }
 
 fn run(chart: &Tree, values: &str, options: &Options, program: &Program) -> Result<Vec<Document>> {
@@ -237,25 +264,31 @@ fn is_template(mut path: &str) -> bool {
     path.starts_with("templates/")
 }
 
-/// The chart at another time.
-fn shifted(chart: &Tree, what: Shift) -> Result<Tree> {
+/// The chart with its text rewritten, and a helper that is called then.
+fn rewritten(
+    chart: &Tree,
+    what: Shift,
+    rewrite: impl Fn(&str) -> Option<String>,
+    helper: (&str, String),
+) -> Result<Tree> {
     let mut out = Tree::default();
     for (path, file) in chart.files() {
         let text = match what == Shift::All || is_template(path) {
             true => std::str::from_utf8(&file.bytes).ok(),
             false => None,
         };
-        let bytes = match text.and_then(clock::shifted) {
+        let bytes = match text.and_then(&rewrite) {
             Some(text) => text.into_bytes(),
             None => file.bytes.clone(),
         };
         out.insert(path, File { bytes, ..*file })?;
     }
+    let (path, text) = helper;
     let helper = File {
-        bytes: clock::HELPER.into(),
+        bytes: text.into_bytes(),
         executable: false,
     };
-    out.insert(clock::HELPER_FILE, helper)?;
+    out.insert(path, helper)?;
     Ok(out)
 }
 

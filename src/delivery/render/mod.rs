@@ -9,6 +9,7 @@ mod helm;
 pub mod identity;
 mod kustomize;
 pub mod offline;
+mod order;
 mod program;
 mod validate;
 
