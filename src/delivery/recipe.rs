@@ -235,10 +235,11 @@ impl Delivery {
                 &fetched
             }
         };
-        // What failed is tried again as it is, unless somebody asks for it.
+        // What failed is tried again as it is: why it failed stays to be seen, also
+        // while a refresh that was asked for is tried again by itself.
         let failed = recipe.status.phase == RecipePhase::Failed
             && recipe.status.observed_generation == recipe.meta.generation;
-        if !failed || recipe.meta.annotations.contains_key(keys::REFRESH) {
+        if !failed {
             self.say_processing(recipe)?;
         }
         let rendered = render::run(&inputs, &plan, content).await?;
