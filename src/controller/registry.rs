@@ -107,14 +107,13 @@ impl Controller {
         let accounts = blocking(move || known.accounts()).await??;
         let existed = accounts.iter().any(|account| account.name == name);
         if request.remove {
-            let removed = match request.dry_run {
-                true => false,
+            let existed = match request.dry_run {
+                true => existed,
                 false => blocking(move || storage.remove_account(&name)).await??,
             };
             return Ok(v1::RegistryLoginResponse {
                 name: request.name,
-                removed,
-                existed: existed || removed,
+                existed,
                 ..Default::default()
             });
         }
@@ -141,7 +140,6 @@ impl Controller {
                 true => std::fs::read_to_string(ca).unwrap_or_default(),
                 false => String::new(),
             },
-            removed: false,
             existed,
         })
     }

@@ -114,7 +114,7 @@ impl Delivery {
         request: &v1::DeleteRequest,
         emit: &Emitter,
     ) -> Result<()> {
-        self.get(at)?;
+        let uid = self.get(at)?.meta().uid.clone();
         if request.purge_artifacts && at.kind != ReleaseKind::Recipe {
             let message = format!("{at} has no artifacts of its own");
             return Err(
@@ -122,7 +122,6 @@ impl Delivery {
             );
         }
         let dry = request.dry_run;
-        let uid = self.get(at)?.meta().uid.clone();
         match at.kind {
             ReleaseKind::Kitchen => self.remove(at, dry),
             ReleaseKind::Pantry => {

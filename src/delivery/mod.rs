@@ -34,6 +34,7 @@ mod rehearse;
 pub mod render;
 mod requests;
 mod serving;
+mod setback;
 mod signed;
 pub mod source;
 mod stream;
@@ -44,6 +45,7 @@ mod unified;
 mod verify;
 mod wait;
 mod watch;
+mod withdraw;
 mod work;
 
 use std::collections::BTreeMap;

@@ -6,22 +6,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::Delivery;
 use super::fault::{Fault, Result};
-use super::promote::Promotion;
-use super::target::{self, Activation, Gate, Health, Target, Withdrawal};
+use super::target::{self, Activation, Gate, Health, Target};
 use super::work::Next;
-use super::{Delivery, actor};
-use crate::model::Name;
 use crate::model::delivery::{
-    ActivationCause, ConditionStatus, ConditionType, DeletionPolicy, OnFailure, Preparation,
-    Recipe, ReleaseKind, ReleaseRef, Resource, Serving, ServingPhase,
+    ConditionStatus, ConditionType, Preparation, Recipe, ReleaseKind, ReleaseRef, Resource,
+    Serving, ServingPhase,
 };
-use crate::store::ReleaseChange;
 
 /// Longest time between two looks at what is on its way.
-const LOOK: Duration = Duration::from_secs(2);
+pub(super) const LOOK: Duration = Duration::from_secs(2);
 /// How often an absent Argo CD is asked for.
-const PROBE: Duration = Duration::from_secs(30);
+pub(super) const PROBE: Duration = Duration::from_secs(30);
 
 /// Reason of a cluster that does not answer, or has no Argo CD.
 pub(super) const ARGOCD_UNAVAILABLE: &str = target::Reason::ArgoCdUnavailable.as_str();
@@ -405,157 +402,6 @@ impl Delivery {
         Ok(())
     }
 
-    /// Says why it failed, and goes back where that is wanted.
-    async fn failed(
-        &self,
-        serving: &Serving,
-        recipe: Option<&Recipe>,
-        fault: &Fault,
-    ) -> Result<Next> {
-        let at = serving.at();
-        self.forget(&at);
-        let gate = is_gate(&fault.reason);
-        let mut fault = fault.clone();
-        if gate && fault.hint.is_empty() {
-            let name = &serving.spec.recipe;
-            fault.hint =
-                format!("look at `kuke log`, then `kuke rollback {name}` or a new revision");
-        }
-        let mut healthy = way_back(serving, recipe, &fault.reason);
-        if let Some(name) = &healthy
-            && let Some(lost) = self.lost(&at.namespace, name).await?
-        {
-            fault.hint = format!("it does not go back to {name}: {}", lost.text());
-            healthy = None;
-        }
-        self.transact(|| {
-            let Some(mut now) = self.same(serving)? else {
-                return Ok((Vec::new(), ()));
-            };
-            now.status.phase = ServingPhase::Failed;
-            now.status.observed_generation = now.meta.generation;
-            now.status.returns_to.clone_from(&healthy);
-            let no = ConditionStatus::False;
-            let ready = ConditionType::Ready;
-            set(&mut now, ready, no, &fault.reason, &fault.text());
-            if gate {
-                let healthy = ConditionType::Healthy;
-                set(&mut now, healthy, no, &fault.reason, &fault.text());
-            }
-            if fault.reason == ARGOCD_UNAVAILABLE {
-                // What was seen last may hold no longer.
-                for kind in [ConditionType::Synced, ConditionType::Healthy] {
-                    let unknown = ConditionStatus::Unknown;
-                    set(&mut now, kind, unknown, &fault.reason, &fault.text());
-                }
-            }
-            Ok((vec![now.into()], ()))
-        })?;
-        if let Some(healthy) = healthy {
-            return self.go_back(serving, healthy, &fault.reason, &fault.text());
-        }
-        match fault.reason.as_str() {
-            ARGOCD_UNAVAILABLE => Ok(Next::Rest.or_after(PROBE)),
-            _ if gate || !fault.transient => Ok(Next::Rest),
-            _ => Err(fault),
-        }
-    }
-
-    /// Points a Serving that failed at what was healthy before. Its history keeps
-    /// the reason, which its conditions have until that is deployed.
-    fn go_back(&self, serving: &Serving, healthy: Name, reason: &str, why: &str) -> Result<Next> {
-        let promoted = self.promote_to(&Promotion {
-            namespace: serving.meta.namespace.clone(),
-            recipe: serving.spec.recipe.clone(),
-            preparation: healthy,
-            expected: Some(serving.spec.preparation.to_string()),
-            message: format!("{reason}: {why}"),
-            cause: ActivationCause::Failure,
-            actor: actor::CONTROLLER.to_owned(),
-            dry_run: false,
-        });
-        match promoted {
-            Ok(_) => Ok(Next::Soon(Duration::ZERO)),
-            // Somebody chose something else meanwhile.
-            Err(error) if matches!(error.reason.as_str(), "CurrentChanged" | "ServingLocked") => {
-                Ok(Next::Soon(Duration::ZERO))
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Why a Preparation cannot be activated any more. A registry that does not
-    /// answer is no reason: it may by then.
-    async fn lost(&self, namespace: &Name, name: &Name) -> Result<Option<Fault>> {
-        let at = ReleaseRef::new(ReleaseKind::Preparation, namespace, name);
-        let Some(preparation) = self.read::<Preparation>(&at)? else {
-            let message = format!("{at} not found");
-            return Ok(Some(Fault::new("PreparationNotFound", message)));
-        };
-        let whole = self.whole(&preparation).await;
-        Ok(whole.err().filter(|fault| !fault.transient))
-    }
-
-    /// The end of a Serving: the workload goes, or is let go, as its target says.
-    pub(super) async fn withdraw(&self, serving: &Serving) -> Result<Next> {
-        self.withdraw_by(serving, None).await
-    }
-
-    /// The same with a policy of the caller's instead of the target's.
-    pub(super) async fn withdraw_by(
-        &self,
-        serving: &Serving,
-        policy: Option<DeletionPolicy>,
-    ) -> Result<Next> {
-        let at = serving.at();
-        let prep_at = ReleaseRef::new(
-            ReleaseKind::Preparation,
-            &at.namespace,
-            &serving.spec.preparation,
-        );
-        let recipe_at = ReleaseRef::new(ReleaseKind::Recipe, &at.namespace, &serving.spec.recipe);
-        let recipe: Option<Recipe> = self.read(&recipe_at)?;
-        let preparation: Option<Preparation> = self.read(&prep_at)?;
-        let target = recipe
-            .and_then(|recipe| self.effective(&recipe).ok())
-            .map(|effective| effective.target)
-            .or(preparation.map(|p| p.spec.target))
-            .unwrap_or_default();
-        let policy = policy.unwrap_or(target.deletion_policy);
-        super::STEP.hit();
-        let rest = self
-            .targets
-            .withdraw(&Withdrawal {
-                namespace: at.namespace.clone(),
-                recipe: serving.spec.recipe.clone(),
-                policy,
-                inventory: serving.status.inventory.clone(),
-            })
-            .await?;
-        super::STEP.hit();
-        let gone = rest.is_empty() || policy == DeletionPolicy::Orphan;
-        self.transact(|| {
-            let Some(mut now) = self.read::<Serving>(&at)? else {
-                return Ok((Vec::new(), ()));
-            };
-            if gone {
-                let version = now.meta.resource_version;
-                return Ok((vec![ReleaseChange::Remove(at.clone(), version)], ()));
-            }
-            now.status.inventory.clone_from(&rest);
-            Ok((vec![now.into()], ()))
-        })?;
-        if gone {
-            // One of the same name may be there before the next look.
-            self.marked.forget(&at);
-        }
-        self.enqueue(&recipe_at);
-        Ok(match gone {
-            true => Next::Rest,
-            false => Next::Soon(LOOK),
-        })
-    }
-
     /// The Serving as it is now, if it still wants what was looked at.
     pub(super) fn same(&self, seen: &Serving) -> crate::api::Result<Option<Serving>> {
         let now: Option<Serving> = self.read(&seen.at())?;
@@ -577,7 +423,7 @@ impl Delivery {
         }
     }
 
-    fn forget(&self, at: &ReleaseRef) {
+    pub(super) fn forget(&self, at: &ReleaseRef) {
         if let Ok(mut gates) = self.gates.lock() {
             gates.remove(at);
         }
@@ -601,20 +447,6 @@ pub(super) fn set(
 /// spec, section 11): nobody answers for it, or only a change helps.
 fn takes_back(fault: &Fault) -> bool {
     fault.reason == ARGOCD_UNAVAILABLE || !fault.transient
-}
-
-/// Whether what was applied did not become healthy.
-fn is_gate(reason: &str) -> bool {
-    matches!(reason, "Unhealthy" | "HealthTimeout")
-}
-
-/// What a Serving goes back to that failed for this reason, where its Recipe wants
-/// that; none while a Menu holds it.
-fn way_back(serving: &Serving, recipe: Option<&Recipe>, reason: &str) -> Option<Name> {
-    let wanted = recipe.is_some_and(|r| r.spec.on_failure == OnFailure::Rollback);
-    let back = wanted && is_gate(reason) && serving.status.lock.is_none();
-    let healthy = serving.status.observed_preparation.clone();
-    healthy.filter(|name| back && *name != serving.spec.preparation)
 }
 
 /// Reason and message of the condition `Ready`.

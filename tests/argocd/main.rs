@@ -246,7 +246,7 @@ async fn connects(server: &Server, cluster: &Cluster) {
         password: "s3cret".into(),
         trust: RegistryTrust::PlainHttp,
     };
-    let made = argocd::connect(cluster, "argocd", Some(&login))
+    let made = argocd::connect(cluster, "argocd", Some(&login), false)
         .await
         .unwrap();
     assert_eq!(made.secret, "argocd/kukeon-registry");
@@ -263,7 +263,7 @@ async fn connects(server: &Server, cluster: &Cluster) {
         "repo-creds"
     );
     login.trust = RegistryTrust::Authority("PEM".into());
-    argocd::connect(cluster, "argocd", Some(&login))
+    argocd::connect(cluster, "argocd", Some(&login), false)
         .await
         .unwrap();
     let secret = server

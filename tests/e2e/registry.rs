@@ -204,42 +204,41 @@ impl Registry {
 
     fn relay_then(&self, port: u16, budget: i64, then: Spent) -> Arc<AtomicI64> {
         let left = Arc::new(AtomicI64::new(if budget < 0 { i64::MAX } else { budget }));
-        let (netns, shared) = (self.netns.clone(), left.clone());
+        let shared = left.clone();
+        self.listen(port, move |client| {
+            let Ok(server) = TcpStream::connect(ADDRESS) else {
+                return;
+            };
+            let (up_from, up_to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || pass(up_from, up_to, None, then));
+            let budget = shared.clone();
+            std::thread::spawn(move || pass(server, client, Some(budget), then));
+        });
+        left
+    }
+
+    /// Gives every client on a port of its network to `serve`, until the test ends.
+    fn listen(&self, port: u16, serve: impl Fn(TcpStream) + Send + 'static) {
+        let netns = self.netns.clone();
         let (ready, listening) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             join(&netns);
             let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
             ready.send(()).unwrap();
-            for client in listener.incoming().flatten() {
-                let Ok(server) = TcpStream::connect(ADDRESS) else {
-                    continue;
-                };
-                let (up_from, up_to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                std::thread::spawn(move || pass(up_from, up_to, None, then));
-                let budget = shared.clone();
-                std::thread::spawn(move || pass(server, client, Some(budget), then));
-            }
+            listener.incoming().flatten().for_each(serve);
         });
         listening.recv_timeout(Duration::from_secs(5)).unwrap();
-        left
     }
 
     /// It on another port, as a registry that answers questions for referrers with
     /// this status.
     pub fn without_referrers(&self, port: u16, status: u16) -> Arc<AtomicU16> {
         let status = Arc::new(AtomicU16::new(status));
-        let (netns, shared) = (self.netns.clone(), status.clone());
-        let (ready, listening) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            join(&netns);
-            let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
-            ready.send(()).unwrap();
-            for client in listener.incoming().flatten() {
-                let status = shared.clone();
-                std::thread::spawn(move || answer(client, &status));
-            }
+        let shared = status.clone();
+        self.listen(port, move |client| {
+            let status = shared.clone();
+            std::thread::spawn(move || answer(client, &status));
         });
-        listening.recv_timeout(Duration::from_secs(5)).unwrap();
         status
     }
 }

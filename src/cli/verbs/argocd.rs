@@ -154,25 +154,17 @@ impl Connect {
             out.line(format_args!("cluster/{name}"))?;
             return Ok(0);
         }
-        if self.dry_run {
-            out.line(format_args!(
-                "would connect cluster {name:?} at {server} (Kubernetes {kubernetes}, Argo CD is there)"
-            ))?;
-            match registry.as_str() {
-                "" => out.line(NO_ADDRESS)?,
-                at => out.line(format_args!(
-                    "Argo CD would be told to fetch artifacts from {at}, with a Secret and a login"
-                ))?,
-            }
-            return Ok(0);
-        }
+        let (connected, fetches) = match self.dry_run {
+            true => ("would connect", "would fetch"),
+            false => ("connected", "fetches"),
+        };
         out.line(format_args!(
-            "connected cluster {name:?} at {server} (Kubernetes {kubernetes}, Argo CD is there)"
+            "{connected} cluster {name:?} at {server} (Kubernetes {kubernetes}, Argo CD is there)"
         ))?;
         match secret.as_str() {
             "" => out.line(NO_ADDRESS)?,
             secret => out.line(format_args!(
-                "Argo CD fetches artifacts from {registry} with Secret {secret}"
+                "Argo CD {fetches} artifacts from {registry} with Secret {secret}"
             ))?,
         }
         Ok(0)

@@ -14,7 +14,7 @@ use crate::cli::kind::Kind;
 use crate::cli::manifest;
 use crate::cli::output::{Format, Out};
 use crate::cli::verbs::edit::Edited;
-use crate::cli::verbs::release::{Common, Patience, Rehearsed};
+use crate::cli::verbs::release::{Common, Named, Noted, Patience};
 use crate::delivery::render::{Rendered, offline};
 use crate::model::delivery::{AnyRelease, Recipe as Wanted};
 
@@ -46,11 +46,11 @@ Examples:
     /// Change a Recipe in an editor
     Edit(Editing),
     /// Ask the source again, now
-    Refresh(Rehearsed),
+    Refresh(Noted),
     /// Do nothing until resumed
-    Suspend(Rehearsed),
+    Suspend(Named),
     /// Go on after suspend
-    Resume(Rehearsed),
+    Resume(Named),
 }
 
 /// The same as `kuke edit recipe`.

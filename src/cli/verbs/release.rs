@@ -5,7 +5,7 @@ mod groups;
 mod look;
 mod sign;
 
-pub use groups::{Menu, Prep, Rehearsed};
+pub use groups::{Menu, Named, Noted, Prep};
 pub use look::{Diff, History, Manifest, Wait};
 
 use std::time::Duration;

@@ -6,8 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::plan::{Decision, Pointer, decide};
-use super::rehearse;
-use super::run::{Checked, Servings, abort, drive, retry};
+use super::run::{Servings, abort, drive, retry};
 use super::servings::Members;
 use crate::api::v1::{self, Action};
 use crate::api::{Code, Error, Result};
@@ -277,7 +276,7 @@ impl Delivery {
     }
 
     /// What every member serves and should serve.
-    fn pointers(&self, menu: &Menu) -> Result<Vec<(Option<Pointer>, Pointer)>> {
+    pub(super) fn pointers(&self, menu: &Menu) -> Result<Vec<(Option<Pointer>, Pointer)>> {
         let namespace = &menu.meta.namespace;
         let of = |member: &MenuMember| {
             let at = ReleaseRef::new(ReleaseKind::Recipe, namespace, &member.name);
@@ -304,52 +303,6 @@ impl Delivery {
             Ok((now, pointer(&wanted)?))
         };
         menu.spec.recipes.iter().map(of).collect()
-    }
-
-    /// The plan with what stands against it, changing nothing.
-    pub(super) async fn tell_plan(&self, menu: &Menu, emit: &Emitter) -> Result<()> {
-        let pointers = self.pointers(menu)?;
-        match decide(menu, &pointers, true, &actor::current(), Timestamp::now()) {
-            Decision::Run(run) => self.tell_run(&menu.at(), &run, emit).await,
-            _ => {
-                emit.result(result_for(&menu.at(), "unchanged"));
-                Ok(())
-            }
-        }
-    }
-
-    /// What a new run would do, and what stands against it.
-    pub(super) async fn tell_run(
-        &self,
-        at: &ReleaseRef,
-        run: &MenuRun,
-        emit: &Emitter,
-    ) -> Result<()> {
-        let Checked { problems, changes } = self.members(at)?.check(run).await;
-        let lines = run.members.iter().flat_map(|m| {
-            let of = changes.get(&m.recipe).into_iter().flatten();
-            of.map(|line| format!("{}: {line}", m.recipe))
-        });
-        let mut told = v1::ResourceResult {
-            steps: run.members.iter().map(rehearse::forth).collect(),
-            changes: lines.collect(),
-            ..result_for(at, "planned")
-        };
-        if !problems.is_empty() {
-            let problems: Vec<_> = problems
-                .iter()
-                .map(|(who, why)| format!("{who}: {why}"))
-                .collect();
-            told.action = "failed".to_owned();
-            told.error = Some(v1::ErrorDetail {
-                reason: "PrepareFailed".to_owned(),
-                message: format!("{at}: {}", problems.join("; ")),
-                hint: String::new(),
-                code: "Conflict".to_owned(),
-            });
-        }
-        emit.result(told);
-        Ok(())
     }
 
     fn tell_outcome(
@@ -423,7 +376,7 @@ impl Delivery {
         }
     }
 
-    fn members(&self, at: &ReleaseRef) -> Result<Members> {
+    pub(super) fn members(&self, at: &ReleaseRef) -> Result<Members> {
         let delivery: Option<Arc<Self>> = self.me.upgrade();
         Ok(Members {
             // Whoever calls holds it.
@@ -461,6 +414,6 @@ pub(super) fn running(at: &ReleaseRef) -> Error {
         .hint("wait for its end, or `kuke menu abort`")
 }
 
-pub(super) fn conflict(at: &ReleaseRef, reason: &str, what: &str) -> Error {
+fn conflict(at: &ReleaseRef, reason: &str, what: &str) -> Error {
     Error::new(Code::Conflict, reason, format!("{at} {what}"))
 }

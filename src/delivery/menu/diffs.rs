@@ -48,27 +48,22 @@ pub(super) fn lines(
 
 /// Documents that come, differ and go.
 fn documents(active: &[Resource], wanted: &[Resource]) -> Vec<String> {
-    let by_identity = |resources: &[Resource]| -> BTreeMap<String, Resource> {
-        let of = |r: &Resource| {
-            let identity = Resource {
-                hash: String::new(),
-                ..r.clone()
-            };
-            (format!("{identity:?}"), r.clone())
-        };
+    let by_identity = |resources: &[Resource]| -> BTreeMap<Resource, String> {
+        let of = |r: &Resource| (r.identity(), r.hash.clone());
         resources.iter().map(of).collect()
     };
     let (active, wanted) = (by_identity(active), by_identity(wanted));
+    let line = |action: Action, which| format!("{} {}", action.as_str(), named(which));
     let mut found = Vec::new();
-    for (identity, new) in &wanted {
-        match active.get(identity) {
-            None => found.push(format!("create {}", named(new))),
-            Some(old) if old.hash != new.hash => found.push(format!("update {}", named(new))),
+    for (which, hash) in &wanted {
+        match active.get(which) {
+            None => found.push(line(Action::Create, which)),
+            Some(old) if old != hash => found.push(line(Action::Update, which)),
             Some(_) => {}
         }
     }
-    let gone = active.iter().filter(|(id, _)| !wanted.contains_key(*id));
-    found.extend(gone.map(|(_, old)| format!("prune {}", named(old))));
+    let gone = active.keys().filter(|which| !wanted.contains_key(*which));
+    found.extend(gone.map(|which| line(Action::Prune, which)));
     found
 }
 

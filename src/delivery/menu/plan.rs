@@ -156,11 +156,7 @@ pub fn claims(members: &[(Name, String, Vec<Resource>)]) -> Result<(), Clash> {
     let mut owners = BTreeMap::new();
     for (recipe, place, resources) in members {
         for resource in resources {
-            let identity = Resource {
-                hash: String::new(),
-                ..resource.clone()
-            };
-            let key = format!("{place} {identity:?}");
+            let key = (place, resource.identity());
             if let Some(other) = owners.insert(key, recipe)
                 && other != recipe
             {

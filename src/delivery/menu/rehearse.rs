@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::ROLLBACK_FAILED;
 use super::control::{open_run, running};
+use super::plan::{Decision, decide};
+use super::run::{Checked, Servings};
 use crate::api::Result;
 use crate::api::v1::{self, Action};
-use crate::delivery::Delivery;
 use crate::delivery::external::{object, result_for};
 use crate::delivery::stream::Emitter;
+use crate::delivery::{Delivery, actor};
 use crate::model::delivery::{
     Menu, MenuRun, MenuRunMember, ReleaseKind, ReleaseRef, RunPhase, Serving,
 };
@@ -88,6 +92,47 @@ impl Delivery {
         emit.result(told);
         Ok(())
     }
+
+    /// The plan with what stands against it, changing nothing.
+    async fn tell_plan(&self, menu: &Menu, emit: &Emitter) -> Result<()> {
+        let pointers = self.pointers(menu)?;
+        match decide(menu, &pointers, true, &actor::current(), Timestamp::now()) {
+            Decision::Run(run) => self.tell_run(&menu.at(), &run, emit).await,
+            _ => {
+                emit.result(result_for(&menu.at(), "unchanged"));
+                Ok(())
+            }
+        }
+    }
+
+    /// What a new run would do, and what stands against it.
+    async fn tell_run(&self, at: &ReleaseRef, run: &MenuRun, emit: &Emitter) -> Result<()> {
+        let Checked { problems, changes } = self.members(at)?.check(run).await;
+        let lines = run.members.iter().flat_map(|m| {
+            let of = changes.get(&m.recipe).into_iter().flatten();
+            of.map(|line| format!("{}: {line}", m.recipe))
+        });
+        let mut told = v1::ResourceResult {
+            steps: run.members.iter().map(forth).collect(),
+            changes: lines.collect(),
+            ..result_for(at, "planned")
+        };
+        if !problems.is_empty() {
+            let problems: Vec<_> = problems
+                .iter()
+                .map(|(who, why)| format!("{who}: {why}"))
+                .collect();
+            told.action = "failed".to_owned();
+            told.error = Some(v1::ErrorDetail {
+                reason: "PrepareFailed".to_owned(),
+                message: format!("{at}: {}", problems.join("; ")),
+                hint: String::new(),
+                code: "Conflict".to_owned(),
+            });
+        }
+        emit.result(told);
+        Ok(())
+    }
 }
 
 /// As doing it decides. A run that somebody drives is asked to go back first,
@@ -117,7 +162,7 @@ fn purpose(way: Way) -> &'static str {
 }
 
 /// `wave 1: web: web-0123456789ab -> web-ba9876543210`.
-pub(super) fn forth(member: &MenuRunMember) -> String {
+fn forth(member: &MenuRunMember) -> String {
     let (wave, recipe) = (member.wave, &member.recipe);
     format!(
         "wave {wave}: {recipe}: {} -> {}",

@@ -2,6 +2,7 @@
 //! (delivery spec, sections 3 to 5). Nothing here knows a store, a controller or
 //! a clock.
 
+mod actions;
 mod bundle;
 mod clock;
 mod hash;

@@ -3,7 +3,7 @@
 //! same in two. The chart is rendered with all of them sorted, and once more with
 //! all of them the other way round: what depends on the order differs.
 
-use super::clock::Rules;
+use super::actions::{self, Rules};
 
 /// Where the helper is put.
 pub(super) const HELPER_FILE: &str = "templates/_kukeon-order.tpl";
@@ -26,7 +26,7 @@ const RULES: Rules = Rules {
 
 /// A template that calls the helper. `None` where it asks for no such list.
 pub(super) fn ordered(text: &str) -> Option<String> {
-    super::clock::replaced(text, &RULES)
+    actions::replaced(text, &RULES)
 }
 
 /// What is called with a list of the function's name and its arguments.

@@ -101,14 +101,29 @@ async fn without_argocd_nothing_is_kept_and_the_reason_is_told() {
     };
     let told = connect(asked).await.unwrap();
     assert_eq!(told.registry, "oci://10.0.0.1:5050");
-    assert!(told.secret.is_empty() && !told.kubernetes.is_empty());
+    assert_eq!(told.secret, "argocd/kukeon-registry");
     assert!(clusters.names().unwrap().is_empty() && machine.done().is_empty());
     server.set(|s| assert!(s.objects.is_empty()));
+    // A Secret of somebody else is told before anything is made, a login as well.
+    let path = "/api/v1/namespaces/argocd/secrets/kukeon-registry";
+    let theirs = json!({ "metadata": { "name": "kukeon-registry" } });
+    server.set(|s| drop(s.objects.insert(path.into(), theirs.clone())));
+    for dry_run in [true, false] {
+        let request = v1::ConnectClusterRequest {
+            dry_run,
+            registry_username: String::new(),
+            registry_password: String::new(),
+            ..request.clone()
+        };
+        let refused = connect(request).await.unwrap_err();
+        assert!(refused.message.contains("it is there already"), "{refused}");
+    }
+    assert!(clusters.names().unwrap().is_empty() && machine.done().is_empty());
+    server.set(|s| assert_eq!(s.objects.remove(path), Some(theirs)));
     let made = connect(request.clone()).await.unwrap();
     assert_eq!(made.registry, "oci://10.0.0.1:5050");
     assert_eq!(made.secret, "argocd/kukeon-registry");
     let secret = || {
-        let path = "/api/v1/namespaces/argocd/secrets/kukeon-registry";
         let mut data = Value::Null;
         server.set(|s| data = s.objects[path]["data"].clone());
         data

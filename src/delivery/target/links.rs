@@ -24,27 +24,25 @@ pub async fn connect(
     let name: Name = or(&request.name, "default").parse()?;
     let namespace = or(&request.namespace, "argocd").to_owned();
     let address = or(&request.registry_url, registry).to_owned();
-    // What is wrong with it is told before anything is asked.
-    login(&request, &address)?;
+    let asked = login(&request, &address)?;
     let cluster =
         Cluster::from_kubeconfig(name.as_str(), &request.kubeconfig, &request.context).await?;
     // Asked first: a cluster that cannot be connected leaves no login behind.
-    let found = argocd::connect(&cluster, &namespace, None).await?;
+    let found = argocd::connect(&cluster, &namespace, asked.as_ref(), true).await?;
     if request.dry_run {
-        let registry = login(&request, &address)?.map(|login| login.url);
         return Ok(v1::ConnectClusterResponse {
             name: name.to_string(),
             server: cluster.server(),
             kubernetes: found.kubernetes,
-            registry: registry.unwrap_or_default(),
-            secret: String::new(),
+            registry: asked.map(|login| login.url).unwrap_or_default(),
+            secret: found.secret,
         });
     }
     if !address.is_empty() && request.registry_username.is_empty() {
         robot(kukeon, &name, &address, &mut request).await?;
     }
     let login = login(&request, &address)?;
-    let made = argocd::connect(&cluster, &namespace, login.as_ref()).await?;
+    let made = argocd::connect(&cluster, &namespace, login.as_ref(), false).await?;
     let connection = Connection {
         kubeconfig: request.kubeconfig,
         context: request.context,
@@ -128,7 +126,7 @@ async fn look(clusters: &Clusters, name: &Name) -> v1::ClusterStatus {
         let cluster = clusters.cluster(name.as_str()).await?;
         status.server = cluster.server();
         // Without a login nothing is written: it only asks.
-        argocd::connect(&cluster, &status.namespace, None).await
+        argocd::connect(&cluster, &status.namespace, None, false).await
     };
     match asked.await {
         Ok(made) => {

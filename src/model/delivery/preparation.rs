@@ -156,6 +156,16 @@ pub struct Resource {
     pub hash: String,
 }
 
+impl Resource {
+    /// Which object it is, whatever its content: the same without hash.
+    pub fn identity(&self) -> Self {
+        Self {
+            hash: String::new(),
+            ..self.clone()
+        }
+    }
+}
+
 /// In a word.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PreparationPhase {

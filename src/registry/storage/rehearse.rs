@@ -9,6 +9,10 @@ use super::{Policy, Storage};
 use crate::oci::{Digest, Hasher};
 use crate::registry::{Error, MANIFEST_LIMIT, Repository, Result, Tag};
 
+/// Most bytes that are kept of an archive that is only looked at. Its manifests
+/// have to be in memory; those of a whole repository take a few of them.
+const KEPT: usize = 64 << 20;
+
 /// The manifests of an archive that is only looked at, by digest. Layers are
 /// not kept.
 #[derive(Debug, Default)]
@@ -66,6 +70,11 @@ impl Kept {
         }
         if let Some(whole) = whole.filter(|whole| whole.trim_ascii_start().starts_with(b"{")) {
             self.0.insert(got, whole);
+            let kept: usize = self.0.values().map(Vec::len).sum();
+            if kept > KEPT {
+                let message = "it has too many documents to be looked at without storing them";
+                return Err(Error::Layout(message.to_owned()));
+            }
         }
         Ok(size)
     }

@@ -71,15 +71,30 @@ impl Login {
         let mut answer = context.kukeon().await?.registry_login(request).await?;
         let out = &context.out;
         let served = !answer.address.is_empty();
-        let store = served && !self.print && !self.remove && !self.dry_run;
-        // A name alone would be all that is left of a password that was made up.
-        let shown = self.print || (made_up && !store && !self.remove && !self.dry_run);
-        let told = match self.output {
-            Format::Table | Format::Wide => true,
-            Format::Name => shown,
-            _ => false,
+        let changed = !self.remove && !self.dry_run;
+        let stored = match changed && served && !self.print {
+            true => {
+                let file = self.store.map_or_else(docker::file, Ok)?;
+                docker::store(&file, &answer.address, &name, &answer.password)?;
+                Some(file)
+            }
+            false => None,
         };
-        if told && (self.remove || self.dry_run) {
+        if self.output.is_structured() {
+            if stored.is_some() {
+                // It is where programs look for it.
+                answer.password.clear();
+            }
+            out.structured(self.output, &answer)?;
+            return Ok(0);
+        }
+        // A name alone would be all that is left of a password that was made up.
+        let kept = !changed || stored.is_some() || (!made_up && !self.print);
+        if self.output == Format::Name && kept {
+            out.line(format_args!("login/{name}"))?;
+            return Ok(0);
+        }
+        if !changed {
             let would = if self.dry_run { "would be " } else { "" };
             out.line(match (self.remove, answer.existed) {
                 (true, true) => format!("login {name:?} {would}removed"),
@@ -89,36 +104,22 @@ impl Login {
             })?;
             return Ok(0);
         }
-        if !told {
-            if store {
-                let file = self.store.map_or_else(docker::file, Ok)?;
-                docker::store(&file, &answer.address, &name, &answer.password)?;
-                // It is where programs look for it.
-                answer.password.clear();
-            }
-            match self.output {
-                Format::Name => out.line(format_args!("login/{name}"))?,
-                format => out.structured(format, &answer)?,
-            }
-            return Ok(0);
-        }
-        if !store {
-            let address = if served {
-                &answer.address
-            } else {
-                "(not served)"
-            };
-            out.line(format_args!("address:  {address}"))?;
-            out.line(format_args!("username: {name}"))?;
-            out.line(format_args!("password: {}", answer.password))?;
-        } else {
-            let file = self.store.map_or_else(docker::file, Ok)?;
-            docker::store(&file, &answer.address, &name, &answer.password)?;
-            out.line(format_args!(
+        match stored {
+            Some(file) => out.line(format_args!(
                 "logged in to {} as {name:?}; stored in {}",
                 answer.address,
                 file.display()
-            ))?;
+            ))?,
+            None => {
+                let address = if served {
+                    &answer.address
+                } else {
+                    "(not served)"
+                };
+                out.line(format_args!("address:  {address}"))?;
+                out.line(format_args!("username: {name}"))?;
+                out.line(format_args!("password: {}", answer.password))?;
+            }
         }
         if answer.tls {
             let at = context.config.resolved.settings.registry_dir();

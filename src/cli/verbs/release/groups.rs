@@ -19,15 +19,15 @@ pub struct Menu {
 #[derive(Debug, Subcommand)]
 enum MenuVerb {
     /// Roll out
-    Run(Rehearsed),
+    Run(Noted),
     /// Show what a run would do, also one that failed before
     Plan(Plan),
     /// Roll a plan out that failed, or go on with a run that is stuck
-    Retry(Rehearsed),
+    Retry(Noted),
     /// End a run; its members go back
-    Abort(Rehearsed),
+    Abort(Named),
     /// Give the locks of a stuck run up; its members stay as they are
-    Force(Rehearsed),
+    Force(Named),
 }
 
 /// Of which Menu.
@@ -78,36 +78,65 @@ Examples:
 
 /// Which object, and whether it is done or only shown.
 #[derive(Debug, Args)]
-pub struct Rehearsed {
+pub struct Named {
+    /// Name
+    #[arg(value_name = "NAME")]
+    object: String,
     /// Only show what it would come to; nothing is changed
     #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
     #[command(flatten)]
+    patience: Patience,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// The same for what leaves something in a history.
+#[derive(Debug, Args)]
+pub struct Noted {
+    /// Message for the history
+    #[arg(long, short, value_name = "TEXT")]
+    message: Option<String>,
+    #[command(flatten)]
     named: Named,
 }
 
-impl Rehearsed {
+impl Named {
     /// Asks the controller of a Recipe.
     pub async fn recipe(self, context: &Context, action: Action) -> Outcome {
-        self.act(context, "Recipe", action).await
+        self.act(context, "Recipe", action, None).await
     }
 
-    async fn act(self, context: &Context, kind: &str, action: Action) -> Outcome {
-        let named = self.named;
+    async fn act(
+        self,
+        context: &Context,
+        kind: &str,
+        action: Action,
+        message: Option<String>,
+    ) -> Outcome {
         let request = v1::ActRequest {
             kind: kind.to_owned(),
-            namespace: named.common.namespace,
-            name: named.object.clone(),
+            namespace: self.common.namespace,
+            name: self.object.clone(),
             action: action.into(),
-            wait: named.patience.waits(),
-            message: named.message.unwrap_or_default(),
+            wait: self.patience.waits(),
+            message: message.unwrap_or_default(),
             dry_run: self.dry_run,
         };
         let events = context.kukeon().await?.act(request).await?;
-        let what = format!("{}/{}", kind.to_ascii_lowercase(), named.object);
-        let patience = &named.patience;
+        let what = format!("{}/{}", kind.to_ascii_lowercase(), self.object);
+        let patience = &self.patience;
         patience
-            .finish(context, named.common.output, &what, events)
+            .finish(context, self.common.output, &what, events)
+            .await
+    }
+}
+
+impl Noted {
+    /// Asks the controller of a Recipe.
+    pub async fn recipe(self, context: &Context, action: Action) -> Outcome {
+        self.named
+            .act(context, "Recipe", action, self.message)
             .await
     }
 }
@@ -127,21 +156,6 @@ struct Deletion {
     common: Common,
 }
 
-/// Which object.
-#[derive(Debug, Args)]
-struct Named {
-    /// Name
-    #[arg(value_name = "NAME")]
-    object: String,
-    /// Message for the history
-    #[arg(long, short, value_name = "TEXT")]
-    message: Option<String>,
-    #[command(flatten)]
-    patience: Patience,
-    #[command(flatten)]
-    common: Common,
-}
-
 impl Menu {
     /// Whether it changes something.
     pub fn changes(&self) -> bool {
@@ -150,25 +164,22 @@ impl Menu {
 
     /// Asks and prints.
     pub async fn run(self, context: &Context) -> Outcome {
-        let (asked, action) = match self.verb {
-            MenuVerb::Run(asked) => (asked, Action::Run),
+        let (named, action, message) = match self.verb {
+            MenuVerb::Run(noted) => (noted.named, Action::Run, noted.message),
+            MenuVerb::Retry(noted) => (noted.named, Action::Retry, noted.message),
             MenuVerb::Plan(plan) => {
-                let asked = Rehearsed {
+                let named = Named {
+                    object: plan.object,
                     dry_run: true,
-                    named: Named {
-                        object: plan.object,
-                        message: None,
-                        patience: Patience::new(false, None),
-                        common: plan.common,
-                    },
+                    patience: Patience::new(false, None),
+                    common: plan.common,
                 };
-                (asked, Action::Plan)
+                (named, Action::Plan, None)
             }
-            MenuVerb::Retry(asked) => (asked, Action::Retry),
-            MenuVerb::Abort(asked) => (asked, Action::Abort),
-            MenuVerb::Force(asked) => (asked, Action::Force),
+            MenuVerb::Abort(named) => (named, Action::Abort, None),
+            MenuVerb::Force(named) => (named, Action::Force, None),
         };
-        asked.act(context, "Menu", action).await
+        named.act(context, "Menu", action, message).await
     }
 }
 

@@ -130,13 +130,13 @@ struct Retry {
     begun: Instant,
 }
 
-impl<Body_> Policy<Request<Body>, Response<Body_>, BoxError> for Retry {
+impl<Answer> Policy<Request<Body>, Response<Answer>, BoxError> for Retry {
     type Future = tokio::time::Sleep;
 
     fn retry(
         &mut self,
         request: &mut Request<Body>,
-        result: &mut std::result::Result<Response<Body_>, BoxError>,
+        result: &mut std::result::Result<Response<Answer>, BoxError>,
     ) -> Option<Self::Future> {
         if let Some(pause) = self.busy.retry(request, result) {
             return Some(pause);
@@ -156,7 +156,7 @@ impl<Body_> Policy<Request<Body>, Response<Body_>, BoxError> for Retry {
 
     fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
         self.begun = Instant::now();
-        let policy: &mut dyn Policy<_, Response<Body_>, BoxError, Future = _> = &mut self.busy;
+        let policy: &mut dyn Policy<_, Response<Answer>, BoxError, Future = _> = &mut self.busy;
         policy.clone_request(request)
     }
 }

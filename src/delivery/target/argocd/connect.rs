@@ -83,11 +83,13 @@ pub(super) async fn check_served(cluster: &Cluster, client: &Client) -> Result<(
 }
 
 /// Verifies that Argo CD is there and, with a login, writes the Secret it
-/// fetches artifacts with into `namespace` (Argo CD's own).
+/// fetches artifacts with into `namespace` (Argo CD's own). In a dry run the server
+/// is asked to try that, and to keep nothing.
 pub async fn connect(
     cluster: &Cluster,
     namespace: &str,
     login: Option<&RegistryLogin>,
+    dry_run: bool,
 ) -> Result<Connected> {
     let client = cluster.client()?;
     check_served(cluster, &client).await?;
@@ -100,9 +102,18 @@ pub async fn connect(
         secret: String::new(),
     };
     if let Some(login) = login {
-        write_secret(cluster, &client, namespace, login).await?;
+        write_secret(cluster, &client, namespace, login, dry_run).await?;
         if let RegistryTrust::Authority(pem) = &login.trust {
-            write_authority(cluster, &client, namespace, &login.url, pem).await?;
+            let authority = authority(namespace, &login.url, pem);
+            let api = core(&client, namespace, "ConfigMap", "configmaps");
+            let written = put(&api, AUTHORITIES, &authority, dry_run).await;
+            let at = || {
+                format!(
+                    "ConfigMap {namespace}/{AUTHORITIES} on cluster {:?}",
+                    cluster.name()
+                )
+            };
+            written.map_err(|e| Error::of(cluster, at(), e))?;
         }
         connected.secret = format!("{namespace}/{SECRET}");
     }
@@ -119,6 +130,7 @@ async fn write_secret(
     client: &Client,
     namespace: &str,
     login: &RegistryLogin,
+    dry_run: bool,
 ) -> Result<()> {
     let at = || {
         format!(
@@ -140,23 +152,13 @@ async fn write_secret(
             detail: format!("it is there already, without the label {MANAGED_BY}={FIELD_MANAGER}"),
         });
     }
-    put(&api, SECRET, &secret(namespace, login))
+    put(&api, SECRET, &secret(namespace, login), dry_run)
         .await
         .map_err(|e| Error::of(cluster, at(), e))
 }
 
-/// Adds one entry to Argo CD's own list; the entries of others stay.
-async fn write_authority(
-    cluster: &Cluster,
-    client: &Client,
-    namespace: &str,
-    url: &str,
-    pem: &str,
-) -> Result<()> {
-    let at = format!(
-        "ConfigMap {namespace}/{AUTHORITIES} on cluster {:?}",
-        cluster.name()
-    );
+/// One entry of Argo CD's own list; an apply leaves the entries of others.
+fn authority(namespace: &str, url: &str, pem: &str) -> serde_json::Value {
     let mut body = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -164,13 +166,7 @@ async fn write_authority(
         "data": {},
     });
     body["data"][host(url)] = pem.into();
-    put(
-        &core(client, namespace, "ConfigMap", "configmaps"),
-        AUTHORITIES,
-        &body,
-    )
-    .await
-    .map_err(|e| Error::of(cluster, at, e))
+    body
 }
 
 /// Host name of `oci://host[:port][/…]`, as Argo CD looks it up.
@@ -192,8 +188,12 @@ async fn put(
     api: &Api<DynamicObject>,
     name: &str,
     body: &serde_json::Value,
+    dry_run: bool,
 ) -> std::result::Result<(), kube::Error> {
-    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let params = PatchParams {
+        dry_run,
+        ..PatchParams::apply(FIELD_MANAGER).force()
+    };
     api.patch(name, &params, &Patch::Apply(body))
         .await
         .map(drop)
