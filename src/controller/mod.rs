@@ -108,8 +108,19 @@ impl Controller {
     }
 
     /// Servings whose cells change from now on, while the loop runs.
+    ///
+    /// Another process may delete one before the loop has seen it: whose it was is
+    /// known only from here.
     pub fn served_changes(&self) -> broadcast::Receiver<ReleaseRef> {
-        self.served.subscribe()
+        let changes = self.served.subscribe();
+        for realm in self.store.realms().unwrap_or_default() {
+            for at in self.cells_of(&realm) {
+                if let Ok(Some(cell)) = self.store.cell(&at) {
+                    self.served.tell(&cell);
+                }
+            }
+        }
+        changes
     }
 
     /// Waits until cancelled work has reached a consistent state.

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +25,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// First pause before containerd is asked for events again, and the one before an object that
 /// somebody else works on is looked at again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long the first look at everything waits for the first answer of containerd's events.
+const HEARD: Duration = Duration::from_secs(1);
 /// Longest pause before containerd is asked for events again.
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
@@ -37,8 +40,11 @@ impl Controller {
         for _ in 0..WORKERS {
             tracker.spawn(Arc::clone(&self).work(stop.clone()));
         }
-        tracker.spawn(Arc::clone(&self).listen(stop.clone()));
+        let (heard, hears) = oneshot::channel();
+        tracker.spawn(Arc::clone(&self).listen(heard, stop.clone()));
         self.collect_at_start().await;
+        // What happens between this look and the first event would not be seen.
+        let _ = tokio::time::timeout(HEARD, hears).await;
         self.enqueue_everything();
         let period = resync.unwrap_or(Duration::MAX);
         tracker.spawn(Arc::clone(&self).keep_networks(period, stop.clone()));
@@ -92,10 +98,11 @@ impl Controller {
         }
     }
 
-    /// Turns containerd's events into keys. A lost connection is made again,
-    /// and everything looked at, since events may have been missed.
-    async fn listen(self: Arc<Self>, stop: CancellationToken) {
-        let mut first = true;
+    /// Turns containerd's events into keys, and says through `heard` that it does.
+    /// A lost connection is made again, and everything looked at, since events may
+    /// have been missed.
+    async fn listen(self: Arc<Self>, heard: oneshot::Sender<()>, stop: CancellationToken) {
+        let mut heard = Some(heard);
         let mut pause = RETRY;
         while !stop.is_cancelled() {
             let events = async {
@@ -104,10 +111,10 @@ impl Controller {
                 if self.note_containerd(None) {
                     tracing::info!("containerd is there again");
                 }
-                if !first {
+                // Unless somebody waits for it, and looks then.
+                if heard.take().is_none_or(|heard| heard.send(()).is_err()) {
                     self.enqueue_everything();
                 }
-                first = false;
                 while let Some(event) = events.next().await {
                     let event = event?;
                     self.enqueue_owner(&event.namespace, &event.container);
@@ -122,7 +129,6 @@ impl Controller {
                     {
                         tracing::warn!(%error, "no events from containerd; it is asked again and again");
                     }
-                    first = false;
                 }
                 () = stop.cancelled() => return,
             }
@@ -164,8 +170,11 @@ impl Controller {
                 continue;
             }
             if let Some(at) = container_owner(&realm, id) {
-                if self.store.exists(&at.clone().into()).unwrap_or(false) {
-                    self.queue.add(at.into());
+                match self.store.exists(&at.clone().into()) {
+                    Ok(true) => self.queue.add(at.into()),
+                    // Another process deleted it.
+                    Ok(false) => self.served.gone(&at),
+                    Err(_) => {}
                 }
                 return;
             }
