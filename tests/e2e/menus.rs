@@ -126,11 +126,14 @@ fn menu_moves_all_or_none(mode: Mode) -> Verdict {
     let digests = |host: &Host| {
         ["front", "back"].map(|n| text(&host.get("serving", n)["status"]["deployedDigest"]))
     };
-    eventually(20.0, "both are deployed", || {
-        ["front", "back"]
-            .iter()
-            .all(|n| host.get("serving", n)["status"]["phase"] == "Deployed")
-    });
+    // A run that has ended has told its members.
+    let deployed = |host: &Host| {
+        for name in ["front", "back"] {
+            let serving = host.get("serving", name);
+            assert_eq!(serving["status"]["phase"], "Deployed", "{serving}");
+        }
+    };
+    deployed(&host);
     let before = digests(&host);
 
     // One does not work: both stay.
@@ -141,7 +144,8 @@ fn menu_moves_all_or_none(mode: Mode) -> Verdict {
         .code(1)
         .says(&["rolled back", "front"]);
     assert_eq!(versions(&host), ["v2", "v2"]);
-    eventually(20.0, "both are deployed again", || digests(&host) == before);
+    assert_eq!(digests(&host), before);
+    deployed(&host);
     for name in ["front", "back"] {
         let serving = host.get("serving", name);
         assert!(serving["status"].get("lock").is_none(), "{serving}");

@@ -265,17 +265,23 @@ async fn prepare<S: Servings>(
     servings.save(run).await
 }
 
-/// Deferred prunes, then the locks. A prune that fails is told and left to the
-/// Serving's own resync.
+/// Deferred prunes, which also say that a member is deployed; then the locks. A
+/// prune that fails is told and left to the Serving's own resync.
 async fn finish<S: Servings>(servings: &S, run: &mut MenuRun) -> Result<(), S::Error> {
-    if run.phase == RunPhase::Committed {
-        for member in &mut run.members {
+    let back = is_back(run);
+    if back || run.phase == RunPhase::Committed {
+        // Of a member that is gone again nothing is left.
+        let there = |m: &&mut MenuRunMember| !back || m.from_preparation.is_some();
+        for member in run.members.iter_mut().filter(there) {
             if let Err(why) = servings.prune(&member.recipe).await {
-                member.message = format!("removing the leftovers failed: {why}");
+                if !member.message.is_empty() {
+                    member.message += "; ";
+                }
+                member.message += &format!("removing the leftovers failed: {why}");
             }
         }
     }
-    if run.phase == RunPhase::RollingBack {
+    if back {
         enter(run, RunPhase::RolledBack);
     }
     run.finished_at = Some(Timestamp::now());

@@ -34,7 +34,7 @@ enum Trouble {
 struct Member {
     pointer: Option<Name>,
     live: Option<Name>,
-    /// Left over from the old Preparation until it is pruned.
+    /// Left over from what was there before until it is pruned.
     leftover: bool,
     lock: Option<String>,
 }
@@ -156,7 +156,10 @@ impl Servings for Kitchen {
         if away(!new) && self.asked() {
             return Err(Refusal::Passing("nobody answers".into()));
         }
-        member.leftover = member.live.is_some() && new;
+        // What it changes away from is left, whichever way it goes.
+        member.leftover |=
+            wanted.is_some() && member.live.is_some() && member.live.as_ref() != wanted;
+        member.leftover &= wanted.is_some();
         member.live = wanted.cloned();
         Ok(())
     }
