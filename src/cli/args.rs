@@ -51,6 +51,8 @@ pub enum Verb {
     Delete(verbs::delete::Delete),
     /// Change an object in an editor
     Edit(verbs::edit::Edit),
+    Label(verbs::label::Label),
+    Annotate(verbs::label::Annotate),
     /// Start a cell
     #[command(alias = "sta")]
     Start(verbs::lifecycle::Start),
@@ -167,6 +169,8 @@ impl Verb {
             Verb::Describe(_) => Shape::looks("describe"),
             Verb::Delete(_) => Shape::changes("delete"),
             Verb::Edit(_) => Shape::changes("edit"),
+            Verb::Label(_) => Shape::changes("label"),
+            Verb::Annotate(_) => Shape::changes("annotate"),
             Verb::Start(_) => Shape::changes("start"),
             Verb::Stop(_) => Shape::changes("stop"),
             Verb::Kill(_) => Shape::changes("kill"),
@@ -226,6 +230,8 @@ impl Verb {
             Verb::Describe(verb) => verb.run(context).await,
             Verb::Delete(verb) => verb.run(context).await,
             Verb::Edit(verb) => verb.run(context).await,
+            Verb::Label(verb) => verb.run(context).await,
+            Verb::Annotate(verb) => verb.run(context).await,
             Verb::Start(verb) => verb.run(context).await,
             Verb::Stop(verb) => verb.run(context).await,
             Verb::Kill(verb) => verb.run(context).await,
@@ -356,6 +362,8 @@ mod tests {
             "apply",
             "delete",
             "edit",
+            "label",
+            "annotate",
             "recipe apply",
             "recipe edit",
             "recipe refresh",

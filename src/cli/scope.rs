@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::kind::Kind;
 use crate::api::v1::Scope;
 
 /// Where an object lives.
@@ -30,12 +31,15 @@ impl ScopeFlags {
         }
     }
 
-    /// For one object that may be kept in a scope of any depth: only the realm
-    /// is `default`.
-    pub fn kept(&self) -> Scope {
-        Scope {
-            realm: self.realm.clone().unwrap_or_else(|| "default".into()),
-            ..self.filter()
+    /// For one object of a kind. Where it may be kept in a scope of any depth,
+    /// only the realm is `default`.
+    pub fn of(&self, kind: Kind) -> Scope {
+        match kind.is_kept() {
+            true => Scope {
+                realm: self.single().realm,
+                ..self.filter()
+            },
+            false => self.single(),
         }
     }
 
@@ -82,6 +86,12 @@ mod tests {
             (single.realm.as_str(), single.space.as_str()),
             ("default", "s")
         );
+        let of = |kind| flags.of(kind).stack;
+        assert_eq!(
+            (of(Kind::Cell).as_str(), of(Kind::Secret).as_str()),
+            ("default", "")
+        );
+        assert_eq!(flags.of(Kind::Secret).realm, "default");
         let filter = flags.filter();
         assert_eq!((filter.realm.as_str(), filter.space.as_str()), ("", "s"));
     }

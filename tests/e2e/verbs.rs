@@ -1,10 +1,10 @@
-//! Verbs of releases beside promote and rollback: upload, edit, describe, wait,
-//! watch, and looking at a Preparation again.
+//! Verbs of releases beside promote and rollback: upload, edit, label, describe,
+//! wait, watch, and looking at a Preparation again.
 
 use std::process::Command;
 
 use crate::command::eventually;
-use crate::delivery::{HEAD, latest, source, text};
+use crate::delivery::{HEAD, active, latest, source, text};
 use crate::host::{Host, LIMIT, Mode};
 use crate::manifest::sleeper;
 use crate::runner::{Case, Verdict};
@@ -14,6 +14,7 @@ pub const CASES: &[&[Case]] = &[
     cases_in_both_modes![
         a_directory_is_uploaded_by_digest,
         a_recipe_is_edited,
+        objects_are_labelled_and_annotated,
         a_preparation_is_rendered_again,
         objects_are_described_and_waited_for,
     ],
@@ -110,6 +111,78 @@ fn edit(host: &Host, script: &str, arguments: &[&str]) -> crate::command::Done {
     command.env("KUKE_EDITOR", format!("sh {editor}"));
     let line = format!("kuke {} with {script}", arguments.join(" "));
     crate::command::Running::start(command, line, None).wait(LIMIT)
+}
+
+/// A mark changes nothing else: what runs goes on. By marks a cell is handed over to
+/// a release, and a Preparation approved.
+fn objects_are_labelled_and_annotated(mode: Mode) -> Verdict {
+    let host = Host::new(mode);
+    host.apply(&sleeper("web")).ok();
+    host.await_state("web", "Ready");
+    let pid = host.container("web", "main")["pid"].clone();
+    let labels = || host.get("cell", "web")["metadata"]["labels"].clone();
+    let label = |marks: &[&str]| host.kuke(&[&["label", "cell", "web"], marks].concat());
+    let plain = labels();
+    label(&["tier=front", "--dry-run"])
+        .ok()
+        .says(&["Cell \"web\": updated", "tier"]);
+    assert_eq!(labels(), plain);
+    label(&["tier=front", "a=b"]).ok().says(&["updated"]);
+    assert_eq!(labels()["tier"], "front");
+    label(&["tier=front", "none-"]).ok().says(&["unchanged"]);
+    label(&["tier=back"])
+        .code(4)
+        .says(&["tier", "front", "--overwrite"]);
+    let told = label(&["tier=back", "a-", "--overwrite", "-o", "name"]).ok();
+    assert_eq!(told.out.trim(), "cell/web");
+    assert_eq!(labels()["tier"], "back");
+    label(&["tier-"]).ok();
+    assert_eq!(labels(), plain);
+    label(&["tier"]).code(2).says(&["KEY=VALUE"]);
+    host.kuke(&["label", "cell", "nobody", "a=b"]).code(3);
+    host.kuke(&["label", "image", "busybox", "a=b"]).code(2);
+
+    // What may be kept in a scope of any depth is found there; a secret is written
+    // with its value only.
+    host.kuke(&["create", "volume", "data"]).ok();
+    host.kuke(&["label", "volume", "data", "of=web"]).ok();
+    let volume = host.get("volume", "data");
+    assert_eq!(volume["metadata"]["labels"]["of"], "web", "{volume}");
+    host.kuke(&["describe", "volume", "data"]).ok();
+    let create = ["create", "secret", "token", "--from-file", "-"];
+    host.kuke_with(&create, "hush").ok();
+    host.kuke(&["label", "secret", "token", "of=web"])
+        .code(2)
+        .says(&["the value, which is never shown"]);
+
+    let dir = source(&host, &sleeper("web"));
+    host.apply(&recipe(&dir)).ok();
+    let first = latest(&host, "web");
+    let refused = host.kuke(&["promote", "web", "--wait"]).code(1);
+    let mark = "delivery.kokumi.dev/allowed-recipe=default/web";
+    refused.says(&["kuke annotate", mark]);
+    host.kuke(&["annotate", "cell", "web", mark, "--wait"]).ok();
+    assert_eq!(
+        host.container("web", "main")["pid"],
+        pid,
+        "it was restarted"
+    );
+    host.kuke(&["sync", "web", "--wait"]).ok();
+    assert_eq!(active(&host, "web"), first);
+    let environment = || host.get("cell", "web")["spec"]["containers"][0]["env"].to_string();
+    assert!(environment().contains("COLOUR=one"), "{}", environment());
+
+    host.apply(&recipe(&dir).replace("COLOUR=one", "COLOUR=two"))
+        .ok();
+    let second = latest(&host, "web");
+    assert_ne!(first, second);
+    let mark = "delivery.kokumi.dev/approve-deploy=true";
+    host.kuke(&["label", "prep", &second, mark]).ok();
+    eventually(20.0, "the approved one is there", || {
+        active(&host, "web") == second && environment().contains("COLOUR=two")
+    });
+    host.finish();
+    Ok(())
 }
 
 fn a_recipe_is_edited(mode: Mode) -> Verdict {

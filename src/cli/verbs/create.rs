@@ -9,6 +9,7 @@ use crate::api::{Error, v1, v1beta1, yaml};
 use crate::cli::context::Context;
 use crate::cli::failure::{Outcome, usage};
 use crate::cli::follow::{follow, single_failure};
+use crate::cli::kind::Kind;
 use crate::cli::scope::ScopeFlags;
 
 /// Make a secret or a volume
@@ -72,7 +73,7 @@ impl Create {
                 let document = v1beta1::Volume {
                     api_version: "v1beta1".to_owned(),
                     kind: "Volume".to_owned(),
-                    metadata: Some(metadata(name, scope.kept())),
+                    metadata: Some(metadata(name, scope.of(Kind::Volume))),
                     spec: Some(v1beta1::VolumeSpec {
                         reclaim_policy: if retain { "Retain" } else { "" }.to_owned(),
                     }),
@@ -87,7 +88,7 @@ impl Create {
                 from_file,
                 from_literal,
             } => {
-                let mut scope = scope.or_env("create", "secret", env).kept();
+                let mut scope = scope.or_env("create", "secret", env).of(Kind::Secret);
                 scope.cell = cell.unwrap_or_default();
                 let document = v1beta1::Secret {
                     api_version: "v1beta1".to_owned(),

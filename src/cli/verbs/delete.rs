@@ -141,10 +141,7 @@ impl Delete {
         let targets = match &self.selector {
             Some(selector) => select(&kukeon, &scope, selector).await?,
             None => {
-                let mut place = match kind.is_kept() {
-                    true => scope.kept(),
-                    false => scope.single(),
-                };
+                let mut place = scope.of(kind);
                 place.cell = self.cell.clone().unwrap_or_default();
                 let named = |name: &String| (name.clone(), place.clone());
                 distinct(&self.names).map(named).collect()

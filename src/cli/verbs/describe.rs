@@ -72,7 +72,7 @@ impl Describe {
             return Err(usage("a container is found by its cell: add --cell").into());
         }
         self.scope.realm = self.namespace.take().or(self.scope.realm);
-        let mut scope = self.scope.single();
+        let mut scope = self.scope.of(self.kind);
         scope.cell = self.cell.clone().unwrap_or_default();
         let kukeon = context.kukeon().await?;
         let request = v1::GetRequest {

@@ -212,10 +212,7 @@ impl Get {
             }
             return Ok(found);
         }
-        let mut scope = match self.kind.is_kept() {
-            true => self.scope.kept(),
-            false => self.scope.single(),
-        };
+        let mut scope = self.scope.of(self.kind);
         scope.cell = self.cell.clone().unwrap_or_default();
         let request = v1::GetRequest {
             scope: Some(scope),

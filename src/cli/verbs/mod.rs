@@ -13,6 +13,7 @@ pub mod exec;
 pub mod get;
 pub mod image;
 pub mod init;
+pub mod label;
 pub mod lifecycle;
 pub mod log;
 pub mod recipe;

@@ -244,7 +244,7 @@ impl Wait {
                 return Err(usage(what).into());
             }
         };
-        let mut scope = self.scope.single();
+        let mut scope = self.scope.of(kind);
         scope.cell = self.cell.unwrap_or_default();
         let request = v1::WaitForRequest {
             kind: kind.as_str().to_owned(),

@@ -57,7 +57,7 @@ impl Owner {
             reason: "OptInRequired".to_owned(),
             message: whose,
             hint: format!(
-                "to hand it over, annotate it with {}: {}",
+                "to hand it over, `kuke annotate` it with {}={}",
                 keys::ALLOWED_RECIPE,
                 self.full()
             ),
