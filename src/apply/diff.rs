@@ -204,7 +204,7 @@ fn meta_changes(current: &Meta, wanted: &Meta) -> Vec<Change> {
 }
 
 /// `+added, -removed, ~changed`.
-fn keys(old: &Labels, new: &Labels) -> String {
+pub(super) fn keys(old: &Labels, new: &Labels) -> String {
     let all: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let parts = all
         .into_iter()

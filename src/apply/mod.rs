@@ -4,11 +4,13 @@
 mod container;
 mod diff;
 mod inherit;
+mod marks;
 mod read;
 
 pub use container::{diff_container, spec_hash};
 pub use diff::{diff_cell, diff_realm, diff_secret, diff_space, diff_stack, diff_volume};
 pub use inherit::inherit;
+pub use marks::mark;
 pub use read::{Source, Wanted, order, read, read_all, read_in};
 
 use crate::model::Name;

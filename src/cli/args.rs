@@ -362,8 +362,6 @@ mod tests {
             "apply",
             "delete",
             "edit",
-            "label",
-            "annotate",
             "recipe apply",
             "recipe edit",
             "recipe refresh",
@@ -379,6 +377,7 @@ mod tests {
             "menu abort",
             "menu force",
         ];
+        let marks = ["label", "annotate"];
         let tried = [
             "prep sign",
             "registry login",
@@ -413,6 +412,7 @@ mod tests {
             &["output", "namespace", "dry-run", "wait", "timeout"],
         );
         flags(&looks, &common);
+        flags(&marks, &["output", "namespace", "dry-run"]);
         flags(&tried, &["output", "dry-run"]);
         flags(&told, &["output"]);
         flags(

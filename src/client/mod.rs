@@ -33,6 +33,8 @@ pub trait Kukeon: Send + Sync + 'static {
     async fn get(&self, request: v1::GetRequest) -> Result<v1::GetResponse>;
     /// Deletes objects.
     async fn delete(&self, request: v1::DeleteRequest) -> Result<EventStream>;
+    /// Sets and removes labels and annotations of one object.
+    async fn mark(&self, request: v1::MarkRequest) -> Result<v1::ResourceResult>;
     /// Starts, stops, kills or restarts a cell.
     async fn transition(&self, request: v1::TransitionRequest) -> Result<EventStream>;
     /// Waits for a cell's work to end.

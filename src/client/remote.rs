@@ -268,6 +268,10 @@ impl Kukeon for Remote {
         self.stream(request, async |mut c, r| c.delete(r).await)
             .await
     }
+    async fn mark(&self, request: v1::MarkRequest) -> Result<v1::ResourceResult> {
+        self.unary(request, None, async |mut c, r| c.mark(r).await)
+            .await
+    }
     async fn transition(&self, request: v1::TransitionRequest) -> Result<EventStream> {
         self.stream(request, async |mut c, r| c.transition(r).await)
             .await

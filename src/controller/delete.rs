@@ -9,10 +9,10 @@ use super::execute::container_not_found;
 use super::plan::plan_kept;
 use super::reconcile::LOCK_WAIT;
 use super::step::{Plan, Step};
-use super::stream::{Emitter, failure_for, kept_scope, or_default, result_for};
+use super::stream::{Emitter, cell_ref, failure_for, object_ref, result_for};
 use crate::api::{Code, Error, Result, v1};
 use crate::apply;
-use crate::model::{AnyObject, CellRef, KeptKind, KeptRef, Name, ObjectRef, RealmRef, Reclaim};
+use crate::model::{AnyObject, CellRef, KeptKind, KeptRef, Name, ObjectRef, Reclaim};
 use crate::store::LockMode;
 
 /// Children of one scope that are deleted side by side.
@@ -37,43 +37,11 @@ impl Controller {
             return Ok(ordered.into_iter().map(target_of).collect());
         }
         let scope = request.scope.clone().unwrap_or_default();
-        let name: Name = request.name.parse()?;
-        let realm = |text: &str| -> Result<RealmRef> {
-            Ok(RealmRef {
-                realm: or_default(text).parse()?,
-            })
-        };
-        let at: ObjectRef = match request.kind.as_str() {
-            "Realm" => RealmRef { realm: name }.into(),
-            "Space" => realm(&scope.realm)?.space(name).into(),
-            "Stack" => realm(&scope.realm)?
-                .space(or_default(&scope.space).parse()?)
-                .stack(name)
-                .into(),
-            "Cell" | "Container" => {
-                let stack = realm(&scope.realm)?
-                    .space(or_default(&scope.space).parse()?)
-                    .stack(or_default(&scope.stack).parse()?);
-                if request.kind == "Container" {
-                    let cell: Name = scope.cell.parse()?;
-                    return Ok(vec![DeleteTarget::Container(stack.cell(cell), name)]);
-                }
-                stack.cell(name).into()
-            }
-            kind @ ("Volume" | "Secret") => {
-                let kind = match kind {
-                    "Volume" => KeptKind::Volume,
-                    _ => KeptKind::Secret,
-                };
-                kept_scope(&scope)?.keeps(kind, name).into()
-            }
-            other => {
-                return Err(Error::invalid(
-                    "UnknownKind",
-                    format!("unknown kind {other:?}"),
-                ));
-            }
-        };
+        if request.kind == "Container" {
+            let cell = cell_ref(&scope.cell, Some(&scope))?;
+            return Ok(vec![DeleteTarget::Container(cell, request.name.parse()?)]);
+        }
+        let at = object_ref(&request.kind, &request.name, &scope)?;
         Ok(vec![DeleteTarget::Object(at)])
     }
 

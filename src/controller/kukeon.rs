@@ -44,6 +44,10 @@ impl Kukeon for Controller {
         Ok(self.stream(|me, emit| async move { me.delete_all(targets, &request, &emit).await }))
     }
 
+    async fn mark(&self, request: v1::MarkRequest) -> Result<v1::ResourceResult> {
+        self.mark_object(&request).await
+    }
+
     async fn transition(&self, request: v1::TransitionRequest) -> Result<EventStream> {
         Ok(self.stream(|me, emit| async move { me.change_run_state(&request, &emit).await }))
     }

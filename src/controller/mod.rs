@@ -15,6 +15,7 @@ mod hostfiles;
 mod images;
 mod kept;
 mod kukeon;
+mod mark;
 mod observe;
 mod plan;
 mod queue;

@@ -190,6 +190,12 @@ impl Controller {
                     return;
                 }
             }
+            // Of a cell that is not stored any more a shortened id tells nothing.
+            for at in self.served.cells_in(&realm) {
+                if let Ok(false) = self.store.exists(&at.clone().into()) {
+                    self.served.gone(&at);
+                }
+            }
         }
     }
 

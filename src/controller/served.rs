@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::broadcast;
 
 use crate::model::delivery::{ReleaseKind, ReleaseRef, keys};
-use crate::model::{Cell, CellRef, CellStatus, Labels};
+use crate::model::{Cell, CellRef, CellStatus, Labels, RealmRef};
 
 /// Changes that may wait for a slow reader; one that missed some looks at all.
 const WAITING: usize = 256;
@@ -70,6 +70,13 @@ impl Served {
         if let Some((owner, _)) = known {
             self.send(owner);
         }
+    }
+
+    /// The cells of a realm that were told of.
+    pub(super) fn cells_in(&self, realm: &RealmRef) -> Vec<CellRef> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let within = told.keys().filter(|at| at.realm == realm.realm);
+        within.cloned().collect()
     }
 
     fn send(&self, owner: ReleaseRef) {

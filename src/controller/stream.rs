@@ -13,7 +13,7 @@ use super::execute::Watch;
 use crate::api::v1::{self, event};
 use crate::api::{Error, Result};
 use crate::client::EventStream;
-use crate::model::{CellRef, ObjectRef, Progress, ProgressSink, RealmRef};
+use crate::model::{CellRef, KeptKind, ObjectRef, Progress, ProgressSink, RealmRef};
 
 /// Tells the caller what happens.
 #[derive(Clone)]
@@ -167,6 +167,41 @@ pub(super) fn kept_scope(scope: &v1::Scope) -> Result<ObjectRef> {
         (true, false, _) => Err(needs("space", "stack")),
         (_, true, false) => Err(needs("stack", "cell")),
     }
+}
+
+/// The object a request names. An empty coordinate is `default`, but for what may
+/// be kept in a scope of any depth.
+///
+/// # Errors
+/// `UnknownKind`; containers are found by their cell.
+pub(super) fn object_ref(kind: &str, name: &str, scope: &v1::Scope) -> Result<ObjectRef> {
+    let realm = || -> Result<RealmRef> {
+        Ok(RealmRef {
+            realm: or_default(&scope.realm).parse()?,
+        })
+    };
+    Ok(match kind {
+        "Realm" => RealmRef {
+            realm: name.parse()?,
+        }
+        .into(),
+        "Space" => realm()?.space(name.parse()?).into(),
+        "Stack" => realm()?
+            .space(or_default(&scope.space).parse()?)
+            .stack(name.parse()?)
+            .into(),
+        "Cell" => cell_ref(name, Some(scope))?.into(),
+        "Volume" => kept_scope(scope)?
+            .keeps(KeptKind::Volume, name.parse()?)
+            .into(),
+        "Secret" => kept_scope(scope)?
+            .keeps(KeptKind::Secret, name.parse()?)
+            .into(),
+        other => {
+            let message = format!("unknown kind {other:?}");
+            return Err(Error::invalid("UnknownKind", message));
+        }
+    })
 }
 
 /// The cell a request names. An empty coordinate is `default`.

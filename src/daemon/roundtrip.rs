@@ -96,6 +96,13 @@ impl Kukeon for Echo {
     async fn delete(&self, request: v1::DeleteRequest) -> Result<EventStream> {
         events(vec![result(&request.kind, &request.name, "deleted")])
     }
+    async fn mark(&self, request: v1::MarkRequest) -> Result<v1::ResourceResult> {
+        Ok(v1::ResourceResult {
+            kind: request.kind,
+            name: request.name,
+            ..Default::default()
+        })
+    }
     async fn transition(&self, request: v1::TransitionRequest) -> Result<EventStream> {
         events(vec![result("Cell", &request.name, &request.action)])
     }

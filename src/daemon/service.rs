@@ -278,6 +278,12 @@ impl kukeon_server::Kukeon for Service {
         unary(inner.sign_preparation(message)).await
     }
 
+    async fn mark(&self, request: Request<v1::MarkRequest>) -> Answer<v1::ResourceResult> {
+        let what = |m: &v1::MarkRequest| format!("{} {}", m.kind, m.name);
+        let (message, inner) = self.changes("mark", request, what)?;
+        unary(inner.mark(message)).await
+    }
+
     async fn wait_for(&self, request: Request<v1::WaitForRequest>) -> Answer<v1::ResourceResult> {
         let (message, inner) = self.looks(request)?;
         let stop = self.stop.clone();

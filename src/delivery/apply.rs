@@ -133,18 +133,7 @@ impl Delivery {
         let namespace = Some(&at.namespace);
         match at.kind {
             ReleaseKind::Recipe => self.tell_recipe(at, "", emit).await?,
-            ReleaseKind::Preparation => {
-                let Some(preparation) = self.read::<Preparation>(at)? else {
-                    return Ok(());
-                };
-                let recipe = preparation.spec.recipe;
-                self.look_after(&ReleaseRef::new(
-                    ReleaseKind::Recipe,
-                    &at.namespace,
-                    &recipe,
-                ))
-                .await;
-            }
+            ReleaseKind::Preparation => self.approval_may_wait(at).await?,
             ReleaseKind::RecipeTemplate | ReleaseKind::Pantry => {
                 self.look_after(at).await;
                 for at in self.store.release_refs(ReleaseKind::Recipe, namespace)? {
@@ -158,6 +147,17 @@ impl Delivery {
             }
             ReleaseKind::Serving | ReleaseKind::Menu => self.look_after(at).await,
         }
+        Ok(())
+    }
+
+    /// Has the Recipe of a Preparation looked at, which takes approvals.
+    pub(super) async fn approval_may_wait(&self, at: &ReleaseRef) -> Result<()> {
+        let Some(preparation) = self.read::<Preparation>(at)? else {
+            return Ok(());
+        };
+        let recipe = &preparation.spec.recipe;
+        let recipe = ReleaseRef::new(ReleaseKind::Recipe, &at.namespace, recipe);
+        self.look_after(&recipe).await;
         Ok(())
     }
 
@@ -224,14 +224,7 @@ impl Delivery {
         {
             return Err(Error::changed(&at));
         }
-        if old.meta().deletion.is_some() {
-            return Err(Error::new(
-                Code::Conflict,
-                "BeingDeleted",
-                format!("{at} is being deleted"),
-            )
-            .hint("try again when it is gone"));
-        }
+        refuse_deleted(&at, old.meta())?;
         let object = over(&old, new, &at, mode.replace_edits)?;
         let (was, is) = (wanted(&old)?, wanted(&object)?);
         let changes = changes::between(&was, &is);
@@ -296,18 +289,7 @@ fn over(
                 )
                 .hint("change its Recipe: that makes a new Preparation"));
             }
-            if !foreign(&old.meta().labels).eq(foreign(&now.meta.labels))
-                || !foreign(&old.meta().annotations).eq(foreign(&now.meta.annotations))
-            {
-                return Err(Error::new(
-                    Code::Conflict,
-                    "ImmutablePreparation",
-                    format!(
-                        "{at}: only labels and annotations of {} can change",
-                        keys::PREFIX
-                    ),
-                ));
-            }
+            only_ours(at, old.meta(), &now.meta)?;
             keep_approver(old.meta(), &mut now.meta);
         }
         (AnyRelease::Serving(now), AnyRelease::Serving(new)) if now.spec != new.spec => {
@@ -338,9 +320,23 @@ fn could_end(release: &AnyRelease) -> Result<()> {
     Err(Error::invalid("OutOfRange", message))
 }
 
+/// Refuses other marks of a Preparation than those of releases.
+pub(super) fn only_ours(at: &ReleaseRef, old: &ReleaseMeta, new: &ReleaseMeta) -> Result<()> {
+    let same = foreign(&old.labels).eq(foreign(&new.labels))
+        && foreign(&old.annotations).eq(foreign(&new.annotations));
+    if same {
+        return Ok(());
+    }
+    let message = format!(
+        "{at}: only labels and annotations of {} can change",
+        keys::PREFIX
+    );
+    Err(Error::new(Code::Conflict, "ImmutablePreparation", message))
+}
+
 /// Remembers who asks for a promotion by label: it is done later, by a controller.
 /// What a manifest says of it does not count.
-fn keep_approver(before: &ReleaseMeta, now: &mut ReleaseMeta) {
+pub(super) fn keep_approver(before: &ReleaseMeta, now: &mut ReleaseMeta) {
     let asks = |meta: &ReleaseMeta| {
         let label = meta.labels.get(keys::APPROVE_DEPLOY);
         label.is_some_and(|value| value == "true")
@@ -354,6 +350,17 @@ fn keep_approver(before: &ReleaseMeta, now: &mut ReleaseMeta) {
         Some(approver) => now.annotations.insert(key.to_owned(), approver),
         None => now.annotations.remove(key),
     };
+}
+
+pub(super) fn refuse_deleted(at: &ReleaseRef, meta: &ReleaseMeta) -> Result<()> {
+    match meta.deletion {
+        None => Ok(()),
+        Some(_) => {
+            let message = format!("{at} is being deleted");
+            Err(Error::new(Code::Conflict, "BeingDeleted", message)
+                .hint("try again when it is gone"))
+        }
+    }
 }
 
 /// The object is not in the version that whoever changes it has seen.

@@ -41,6 +41,13 @@ impl Kukeon for Delivery {
         self.delete_mixed(request).await
     }
 
+    async fn mark(&self, request: v1::MarkRequest) -> Result<v1::ResourceResult> {
+        match request.kind.parse() {
+            Ok(kind) => self.mark_release(kind, &request).await,
+            Err(()) => self.inner.mark(request).await,
+        }
+    }
+
     async fn transition(&self, request: v1::TransitionRequest) -> Result<EventStream> {
         self.inner.transition(request).await
     }

@@ -20,6 +20,7 @@ pub mod failure;
 mod fault;
 mod find;
 mod kukeon;
+mod mark;
 pub mod menu;
 mod pantry;
 pub mod patch;

@@ -149,6 +149,16 @@ impl Check {
     }
 }
 
+/// Checks labels or annotations that did not come with a document.
+///
+/// # Errors
+/// `BadLabel` for what no document may hold either.
+pub fn check_marks(path: &str, marks: &Labels) -> Result<(), Error> {
+    let mut check = Check::default();
+    check.labels(path, marks);
+    check.finish(Some(()))
+}
+
 /// containerd's limit for key and value of a label together (labels/validate.go).
 const MAX_LABEL: usize = 4096;
 

@@ -10,6 +10,7 @@ mod input;
 pub mod v1alpha1;
 pub mod v1beta1;
 
+pub use check::check_marks;
 pub use error::Error;
 pub use input::is_reserved_label;
 

@@ -21,6 +21,7 @@ pub const CASES: &[&[Case]] = &[
         a_menu_run_locks_its_members,
         what_is_needed_is_not_deleted,
         a_long_message_damages_nothing,
+        what_another_process_deletes_is_back,
         instances_make_the_same_artifact,
     ],
 ];
@@ -41,6 +42,24 @@ pub fn coloured(colour: &str) -> String {
 
 fn manifest(host: &Host, preparation: &str) -> String {
     host.kuke(&["manifest", preparation]).ok().out
+}
+
+/// Also a cell whose container has an id that does not tell whose it is.
+fn what_another_process_deletes_is_back() -> Verdict {
+    let host = Host::new(Mode::Daemon);
+    let dir = source(&host, &sleeper("web--1"));
+    host.apply(&recipe("web", &dir, "")).ok();
+    host.kuke(&["promote", "web", "--wait"]).ok();
+    let first = host.get("cell", "web--1")["metadata"]["uid"].clone();
+    host.kuke_in(Mode::InProcess, &["delete", "cell", "web--1"])
+        .ok();
+    eventually(20.0, "it is there again", || {
+        host.state("web--1") == "Ready"
+    });
+    assert_ne!(host.get("cell", "web--1")["metadata"]["uid"], first);
+    host.kuke(&["delete", "recipe", "web"]).ok();
+    host.finish();
+    Ok(())
 }
 
 /// A Recipe called `rev`: its Preparations are named as revisions begin.

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::command::eventually;
 use crate::delivery::{HEAD, active, latest, source, text};
 use crate::host::{Host, LIMIT, Mode};
-use crate::manifest::sleeper;
+use crate::manifest::{shell, sleeper};
 use crate::runner::{Case, Verdict};
 use crate::{cases, cases_in_both_modes};
 
@@ -142,18 +142,34 @@ fn objects_are_labelled_and_annotated(mode: Mode) -> Verdict {
     host.kuke(&["label", "cell", "nobody", "a=b"]).code(3);
     host.kuke(&["label", "image", "busybox", "a=b"]).code(2);
 
-    // What may be kept in a scope of any depth is found there; a secret is written
-    // with its value only.
+    label(&["a=1", "a-"]).code(2).says(&["twice"]);
+    label(&["delivery.kokumi.dev/serving=web"])
+        .code(4)
+        .says(&["by kukeon itself"]);
+
+    // What may be kept in a scope of any depth is found there, and keeps its value.
     host.kuke(&["create", "volume", "data"]).ok();
-    host.kuke(&["label", "volume", "data", "of=web"]).ok();
-    let volume = host.get("volume", "data");
-    assert_eq!(volume["metadata"]["labels"]["of"], "web", "{volume}");
-    host.kuke(&["describe", "volume", "data"]).ok();
     let create = ["create", "secret", "token", "--from-file", "-"];
     host.kuke_with(&create, "hush").ok();
-    host.kuke(&["label", "secret", "token", "of=web"])
-        .code(2)
-        .says(&["the value, which is never shown"]);
+    for (kind, name) in [("volume", "data"), ("secret", "token")] {
+        host.kuke(&["label", kind, name, "of=web"]).ok();
+        let found = host.get(kind, name);
+        assert_eq!(found["metadata"]["labels"]["of"], "web", "{found}");
+        host.kuke(&["describe", kind, name]).ok();
+    }
+    let given =
+        "secrets: [{name: token, secretRef: {name: token, realm: default}, mountPath: /run/token}]";
+    let more = [given, "restartPolicy: never"];
+    host.apply(&shell("reader", "cat /run/token; echo", &more));
+    host.await_log("reader", "hush");
+    for (kind, name) in [
+        ("realm", "default"),
+        ("space", "default"),
+        ("stack", "default"),
+    ] {
+        host.kuke(&["label", kind, name, "of=web"]).ok();
+        assert_eq!(host.get(kind, name)["metadata"]["labels"]["of"], "web");
+    }
 
     let dir = source(&host, &sleeper("web"));
     host.apply(&recipe(&dir)).ok();
@@ -161,7 +177,7 @@ fn objects_are_labelled_and_annotated(mode: Mode) -> Verdict {
     let refused = host.kuke(&["promote", "web", "--wait"]).code(1);
     let mark = "delivery.kokumi.dev/allowed-recipe=default/web";
     refused.says(&["kuke annotate", mark]);
-    host.kuke(&["annotate", "cell", "web", mark, "--wait"]).ok();
+    host.kuke(&["annotate", "cell", "web", mark]).ok();
     assert_eq!(
         host.container("web", "main")["pid"],
         pid,
@@ -177,10 +193,27 @@ fn objects_are_labelled_and_annotated(mode: Mode) -> Verdict {
     let second = latest(&host, "web");
     assert_ne!(first, second);
     let mark = "delivery.kokumi.dev/approve-deploy=true";
+    host.kuke(&["label", "prep", &second, "tier=front"])
+        .code(4)
+        .says(&["delivery.kokumi.dev/"]);
     host.kuke(&["label", "prep", &second, mark]).ok();
     eventually(20.0, "the approved one is there", || {
         active(&host, "web") == second && environment().contains("COLOUR=two")
     });
+    // It was used up, with who gave it. What runs is the release's by now.
+    eventually(20.0, "the approval is used up", || {
+        let meta = host.get("prep", &second)["metadata"].clone();
+        meta["labels"]
+            .get("delivery.kokumi.dev/approve-deploy")
+            .is_none()
+            && text(&meta["annotations"]["delivery.kokumi.dev/approved-by"]) == "root"
+    });
+    label(&["tier=front"]).code(4).says(&["web", "Recipe"]);
+    label(&["delivery.kokumi.dev/prune=disabled"]).ok();
+    host.kuke(&["label", "recipe", "web", "team=a", "-n", "default"])
+        .ok();
+    assert_eq!(host.get("recipe", "web")["metadata"]["labels"]["team"], "a");
+    assert_eq!(latest(&host, "web"), second, "a mark renders nothing");
     host.finish();
     Ok(())
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::api::v1::{self, Object, ResourceResult};
 use crate::api::{self, Code, Error, Release, Result, yaml};
 use crate::cli::context::Context;
-use crate::cli::failure::{Failure, Outcome, usage};
+use crate::cli::failure::{Outcome, usage};
 use crate::cli::follow::{follow, single_failure};
 use crate::cli::kind::Kind;
 use crate::cli::output::Format;
@@ -22,12 +22,6 @@ use crate::model;
 /// Variables that name the editor, and what is used without them.
 const EDITORS: [&str; 2] = ["KUKE_EDITOR", "EDITOR"];
 const EDITOR: &str = "vi";
-/// What the text is called where it is refused.
-const EDITED: &str = "the edited file";
-/// The same of one that no person wrote.
-const CHANGED: &str = "the changed object";
-/// How often a change is made anew that others were faster than.
-const ATTEMPTS: usize = 5;
 /// What stands in front of every line that is not part of the object.
 const COMMENT: &str = "# ";
 
@@ -113,7 +107,28 @@ pub struct Edited {
 impl Edited {
     /// Opens, reads, applies, until it is taken or given up.
     pub async fn run(self, context: &Context) -> Outcome {
-        let (document, generation) = self.found(context).await?;
+        if matches!(self.kind, Kind::Image | Kind::Container) {
+            let what = format!("a {} cannot be edited by itself", self.kind.singular());
+            return Err(usage(what)
+                .hint("a container is edited with its cell")
+                .into());
+        }
+        let request = v1::GetRequest {
+            kind: self.kind.as_str().to_owned(),
+            name: self.name.clone(),
+            scope: Some(self.scope.clone()),
+            ..Default::default()
+        };
+        let found = context.kukeon().await?.get(request).await?;
+        let found = found.objects.first().ok_or_else(|| {
+            let what = format!("{} {:?} not found", self.kind.singular(), self.name);
+            Error::new(
+                Code::NotFound,
+                format!("{}NotFound", self.kind.as_str()),
+                what,
+            )
+        })?;
+        let (document, generation) = document(found)?;
         let original = yaml::to_string(&document)?;
         let mut refused: Option<Error> = None;
         let mut shown = format!("{}{original}", commented(&[self.title()]));
@@ -136,7 +151,7 @@ impl Edited {
             }
             let error = match self.same_object(&body) {
                 Err(error) => error,
-                Ok(()) => match self.apply(context, EDITED, &body, generation).await? {
+                Ok(()) => match self.apply(context, &body, generation).await? {
                     Applied::Done(results) => return self.print(context, results).await,
                     Applied::Refused(error) => error,
                 },
@@ -151,57 +166,6 @@ impl Edited {
             lines.extend(error.hint.lines().map(str::to_owned));
             shown = format!("{}{body}", commented(&lines));
             refused = Some(error);
-        }
-    }
-
-    /// The object as a person writes it, and its generation.
-    async fn found(&self, context: &Context) -> Result<(model::Value, i64), Failure> {
-        if matches!(self.kind, Kind::Image | Kind::Container) {
-            let what = format!("{}s cannot be changed by themselves", self.kind.singular());
-            return Err(usage(what)
-                .hint("a container is changed with its cell")
-                .into());
-        }
-        let request = v1::GetRequest {
-            kind: self.kind.as_str().to_owned(),
-            name: self.name.clone(),
-            scope: Some(self.scope.clone()),
-            ..Default::default()
-        };
-        let found = context.kukeon().await?.get(request).await?;
-        let found = found.objects.first().ok_or_else(|| {
-            let what = format!("{} {:?} not found", self.kind.singular(), self.name);
-            Error::new(
-                Code::NotFound,
-                format!("{}NotFound", self.kind.as_str()),
-                what,
-            )
-        })?;
-        Ok(document(found)?)
-    }
-
-    /// Applies what `change` makes of the object, without an editor. If somebody
-    /// else changed the object meanwhile, `change` is asked again.
-    pub async fn alter(
-        self,
-        context: &Context,
-        change: impl Fn(&mut model::Value) -> Result<()>,
-    ) -> Outcome {
-        let mut left = ATTEMPTS;
-        loop {
-            let (mut document, generation) = self.found(context).await?;
-            let before = document.clone();
-            change(&mut document)?;
-            if document == before {
-                return self.unchanged(context).await;
-            }
-            let body = yaml::to_string(&document)?;
-            left -= 1;
-            match self.apply(context, CHANGED, &body, generation).await? {
-                Applied::Done(results) => return self.print(context, results).await,
-                Applied::Refused(error) if error.reason == Error::CHANGED && left > 0 => {}
-                Applied::Refused(error) => return Err(error.into()),
-            }
         }
     }
 
@@ -231,10 +195,9 @@ impl Edited {
     async fn apply(
         &self,
         context: &Context,
-        source: &str,
         body: &str,
         generation: i64,
-    ) -> Result<Applied, Failure> {
+    ) -> Result<Applied, crate::cli::failure::Failure> {
         let message = self.message.as_deref();
         let text = match message.filter(|_| self.kind == Kind::Recipe) {
             Some(message) => with_message(body, message)?,
@@ -242,7 +205,7 @@ impl Edited {
         };
         let request = v1::ApplyRequest {
             files: vec![v1::ManifestFile {
-                source: source.to_owned(),
+                source: "the edited file".to_owned(),
                 text: text.into_bytes(),
             }],
             dry_run: self.dry_run,
@@ -258,7 +221,7 @@ impl Edited {
         };
         let results = match follow(context, events, |_| Ok(())).await {
             Ok(results) => results,
-            Err(Failure::Error(error)) => {
+            Err(crate::cli::failure::Failure::Error(error)) => {
                 return Ok(Applied::Refused(error));
             }
             Err(other) => return Err(other),
@@ -316,7 +279,7 @@ impl Edited {
 /// A Recipe with its commit message; what cannot be read is left to the daemon,
 /// which says where.
 fn with_message(body: &str, message: &str) -> Result<String> {
-    let Ok(documents) = api::decode(EDITED, body.as_bytes()) else {
+    let Ok(documents) = api::decode("the edited file", body.as_bytes()) else {
         return Ok(body.to_owned());
     };
     for document in documents {

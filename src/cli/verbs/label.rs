@@ -2,26 +2,24 @@
 
 use clap::Args;
 
-use crate::api::{Code, Error, Result};
+use crate::api::v1::{Mark, MarkRequest};
 use crate::cli::context::Context;
-use crate::cli::failure::Outcome;
+use crate::cli::failure::{Outcome, usage};
 use crate::cli::kind::Kind;
 use crate::cli::output::Format;
 use crate::cli::scope::ScopeFlags;
-use crate::cli::verbs::edit::Edited;
-use crate::cli::verbs::release::Patience;
-use crate::model::Value;
+use crate::cli::verbs::apply::{Results, print_result};
 
 /// Set or remove labels of an object
 #[derive(Debug, Args)]
 #[command(
     arg_required_else_help = true,
-    after_help = "`KEY-` removes a label. One that has another value by now stays, unless --overwrite is given.
+    after_help = "`KEY-` removes a label. One that has another value stays, unless --overwrite is given. What runs\ngoes on as it is.
 
 Examples:
   kuke label cell web tier=front
   kuke label cell web tier-
-  kuke label prep web-0123456789ab delivery.kokumi.dev/approve-deploy=true --wait"
+  kuke label prep web-0123456789ab delivery.kokumi.dev/approve-deploy=true"
 )]
 pub struct Label {
     #[command(flatten)]
@@ -31,7 +29,7 @@ pub struct Label {
 impl Label {
     /// Sets and removes them.
     pub async fn run(self, context: &Context) -> Outcome {
-        self.marks.run(context, "labels").await
+        self.marks.run(context, true).await
     }
 }
 
@@ -39,7 +37,7 @@ impl Label {
 #[derive(Debug, Args)]
 #[command(
     arg_required_else_help = true,
-    after_help = "`KEY-` removes an annotation. One that has another value by now stays, unless --overwrite is given.
+    after_help = "`KEY-` removes an annotation. One that has another value stays, unless --overwrite is given. What\nruns goes on as it is.
 
 Examples:
   kuke annotate cell web delivery.kokumi.dev/allowed-recipe=default/web
@@ -53,7 +51,7 @@ pub struct Annotate {
 impl Annotate {
     /// Sets and removes them.
     pub async fn run(self, context: &Context) -> Outcome {
-        self.marks.run(context, "annotations").await
+        self.marks.run(context, false).await
     }
 }
 
@@ -83,130 +81,77 @@ struct Marks {
     )]
     namespace: Option<String>,
     /// Only show what would change
-    #[arg(long, conflicts_with = "wait")]
+    #[arg(long)]
     dry_run: bool,
-    #[command(flatten)]
-    patience: Patience,
     /// Output format
     #[arg(long, short, value_enum, default_value_t)]
     output: Format,
 }
 
 impl Marks {
-    async fn run(mut self, context: &Context, field: &str) -> Outcome {
+    async fn run(mut self, context: &Context, labels: bool) -> Outcome {
         self.scope.realm = self.namespace.take().or(self.scope.realm);
-        let what = Edited {
-            kind: self.kind,
-            name: self.name,
-            scope: self.scope.of(self.kind),
-            message: None,
-            dry_run: self.dry_run,
-            patience: self.patience,
-            output: self.output,
+        if self.kind == Kind::Image {
+            return Err(usage("an image has no marks that could be set").into());
+        }
+        let (labels, annotations) = match labels {
+            true => (self.marks, Vec::new()),
+            false => (Vec::new(), self.marks),
         };
-        let change = |document: &mut Value| put(document, field, &self.marks, self.overwrite);
-        what.alter(context, change).await
-    }
-}
-
-/// One change of a mark.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Mark {
-    Set(String, String),
-    Remove(String),
-}
-
-fn mark(text: &str) -> std::result::Result<Mark, String> {
-    let mark = match (text.split_once('='), text.strip_suffix('-')) {
-        (Some((key, value)), _) => Mark::Set(key.to_owned(), value.to_owned()),
-        (None, Some(key)) => Mark::Remove(key.to_owned()),
-        (None, None) => return Err("neither KEY=VALUE nor KEY-".to_owned()),
-    };
-    let (Mark::Set(key, _) | Mark::Remove(key)) = &mark;
-    match key.is_empty() {
-        true => Err("the key is missing".to_owned()),
-        false => Ok(mark),
-    }
-}
-
-/// Changes the labels or the annotations of a document.
-fn put(document: &mut Value, field: &str, marks: &[Mark], overwrite: bool) -> Result<()> {
-    let meta = document
-        .as_map_mut()
-        .and_then(|all| all.get_mut("metadata"));
-    let Some(meta) = meta.and_then(Value::as_map_mut) else {
-        return Err(Error::failed("Encode", "the object has no metadata"));
-    };
-    let entry = meta.entry(field.to_owned()).or_insert_with(Value::map);
-    if entry.is_null() {
-        *entry = Value::map();
-    }
-    let Some(all) = entry.as_map_mut() else {
-        return Err(Error::failed("Encode", format!("{field} is no map")));
-    };
-    for mark in marks {
-        match mark {
-            Mark::Remove(key) => {
-                all.shift_remove(key);
+        let request = MarkRequest {
+            kind: self.kind.as_str().to_owned(),
+            name: self.name,
+            scope: Some(self.scope.of(self.kind)),
+            labels,
+            annotations,
+            overwrite: self.overwrite,
+            dry_run: self.dry_run,
+        };
+        let result = context.kukeon().await?.mark(request).await?;
+        let out = &context.out;
+        match self.output {
+            Format::Name => {
+                let kind = self.kind.singular();
+                out.line(format_args!("{kind}/{}", result.name))?;
             }
-            Mark::Set(key, value) => {
-                let now = all.get(key).and_then(Value::as_str);
-                if let Some(now) = now.filter(|now| now != value && !overwrite) {
-                    let what = format!("{key:?} in {field} is {now:?} already");
-                    return Err(Error::new(Code::Conflict, "MarkExists", what)
-                        .hint("give --overwrite to replace it"));
-                }
-                all.insert(key.clone(), Value::from(value.as_str()));
+            Format::Table | Format::Wide => print_result(context, &result, self.dry_run)?,
+            Format::Json | Format::Yaml => {
+                let resources = vec![result];
+                out.structured(self.output, &Results { resources })?;
             }
         }
+        Ok(0)
     }
-    if all.is_empty() {
-        meta.shift_remove(field);
+}
+
+/// `KEY=VALUE` or `KEY-`.
+fn mark(text: &str) -> std::result::Result<Mark, String> {
+    let (key, value) = match (text.split_once('='), text.strip_suffix('-')) {
+        (Some((key, value)), _) => (key, Some(value.to_owned())),
+        (None, Some(key)) => (key, None),
+        (None, None) => return Err("neither KEY=VALUE nor KEY-".to_owned()),
+    };
+    if key.is_empty() {
+        return Err("the key is missing".to_owned());
     }
-    Ok(())
+    let key = key.to_owned();
+    Ok(Mark { key, value })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn document(text: &str) -> Value {
-        Value::from_json(text).expect("JSON")
-    }
-
     #[test]
     fn marks_are_read() {
-        let set = |key: &str, value: &str| Ok(Mark::Set(key.into(), value.into()));
-        assert_eq!(mark("a=b"), set("a", "b"));
-        assert_eq!(mark("a=b=c-"), set("a", "b=c-"));
-        assert_eq!(mark("a="), set("a", ""));
-        assert_eq!(mark("x.dev/a-b-"), Ok(Mark::Remove("x.dev/a-b".into())));
+        let read = |text: &str| mark(text).map(|m| (m.key, m.value));
+        let set = |key: &str, value: &str| Ok((key.to_owned(), Some(value.to_owned())));
+        assert_eq!(read("a=b"), set("a", "b"));
+        assert_eq!(read("a=b=c-"), set("a", "b=c-"));
+        assert_eq!(read("a="), set("a", ""));
+        assert_eq!(read("x.dev/a-b-"), Ok(("x.dev/a-b".to_owned(), None)));
         for wrong in ["a", "=b", "-", ""] {
             assert!(mark(wrong).is_err(), "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn others_stay_as_they_are() {
-        let marks = |all: &[&str]| -> Vec<Mark> {
-            all.iter().map(|text| mark(text).expect("a mark")).collect()
-        };
-        let bare = r#"{"kind":"Cell","metadata":{"name":"web"},"spec":{"z":1,"a":2}}"#;
-        let mut cell = document(bare);
-        put(&mut cell, "labels", &marks(&["b=1", "a=2"]), false).expect("set");
-        let text = cell.to_json();
-        let wanted = r#"{"kind":"Cell","metadata":{"name":"web","labels":{"b":"1","a":"2"}},"spec":{"z":1,"a":2}}"#;
-        assert_eq!(text, wanted);
-
-        // The same again, and the removal of what is not there, are no changes.
-        put(&mut cell, "labels", &marks(&["b=1", "c-"]), false).expect("the same");
-        assert_eq!(cell.to_json(), wanted);
-        let error = put(&mut cell, "labels", &marks(&["b=3"]), false).expect_err("it is there");
-        assert_eq!(error.code, Code::Conflict);
-        assert!(error.message.contains("\"1\""), "{error:?}");
-        put(&mut cell, "labels", &marks(&["b=3", "a-"]), true).expect("overwritten");
-        assert!(cell.to_json().contains(r#""labels":{"b":"3"}"#));
-        put(&mut cell, "labels", &marks(&["b-"]), false).expect("removed");
-        assert_eq!(cell.to_json(), bare);
     }
 }

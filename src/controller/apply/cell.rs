@@ -50,7 +50,13 @@ impl Controller {
         match self.store.cell(&wanted.at)? {
             None if mode.expected.is_some() => Err(Error::changed(&at)),
             None => self.create_cell(wanted, mode, emit).await,
+            Some(current) if mode.expected.is_some_and(|g| g != current.meta.generation) => {
+                Err(Error::changed(&at))
+            }
             Some(current) if current.meta.deletion.is_some() => {
+                if mode.expected.is_some() {
+                    refuse_deleted(&at, &current.meta)?;
+                }
                 // Whoever began with it holds the lock no more: it is finished
                 // here, where perhaps no daemon would ever do so.
                 if mode.dry_run {
@@ -62,9 +68,6 @@ impl Controller {
                 self.create_cell(wanted, mode, emit).await
             }
             Some(_) if mode.create_only => Err(exists(&at)),
-            Some(current) if mode.expected.is_some_and(|g| g != current.meta.generation) => {
-                Err(Error::changed(&at))
-            }
             Some(current) => self.update_cell(current, wanted, mode, emit).await,
         }
     }

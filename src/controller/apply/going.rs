@@ -61,7 +61,7 @@ impl Controller {
     }
 }
 
-pub(super) fn refuse_deleted(at: &ObjectRef, meta: &Meta) -> Result<()> {
+pub(in crate::controller) fn refuse_deleted(at: &ObjectRef, meta: &Meta) -> Result<()> {
     match meta.deletion {
         None => Ok(()),
         Some(_) => Err(Error::new(

@@ -17,6 +17,11 @@ impl Controller {
             .await?;
         self.refuse_if_parent_goes(&object)?;
         let mut current = self.stored(&object)?;
+        if let Some(expected) = mode.expected {
+            let now = current.as_ref().map(AnyObject::meta);
+            let as_seen = |m: &&Meta| m.deletion.is_none() && m.generation == expected;
+            now.filter(as_seen).ok_or_else(|| Error::changed(&object))?;
+        }
         if mode.create_only && current.is_some() {
             return Err(exists(&object));
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 
-use self::going::refuse_deleted;
+pub(super) use self::going::refuse_deleted;
 use super::Controller;
 use super::errors::{cancelled, not_found};
 use super::execute::{Target, Watch};

@@ -270,10 +270,16 @@ async fn prepare<S: Servings>(
 async fn finish<S: Servings>(servings: &S, run: &mut MenuRun) -> Result<(), S::Error> {
     let back = is_back(run);
     if back || run.phase == RunPhase::Committed {
-        // Of a member that is gone again nothing is left.
-        let there = |m: &&mut MenuRunMember| !back || m.from_preparation.is_some();
-        for member in run.members.iter_mut().filter(there) {
-            if let Err(why) = servings.prune(&member.recipe).await {
+        // Of a member that is gone again nothing is left. The others go side by side.
+        let work = run.members.iter().map(|member| async move {
+            match back && member.from_preparation.is_none() {
+                true => Ok(()),
+                false => servings.prune(&member.recipe).await,
+            }
+        });
+        let pruned = futures::future::join_all(work).await;
+        for (member, done) in run.members.iter_mut().zip(pruned) {
+            if let Err(why) = done {
                 if !member.message.is_empty() {
                     member.message += "; ";
                 }

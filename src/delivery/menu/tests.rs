@@ -22,6 +22,8 @@ enum Trouble {
     Apply,
     Unhealthy,
     Never,
+    /// What it leaves behind cannot be removed.
+    Prune,
     /// It also cannot be brought back.
     Stuck,
     /// Nobody answers for it, on the way out or back, for a while.
@@ -197,6 +199,14 @@ impl Servings for Kitchen {
     }
 
     async fn prune(&self, recipe: &Name) -> Result<(), String> {
+        if self.step().is_err() {
+            // It died: neither the others nor what comes next are reached.
+            *self.left.lock().unwrap() = 1;
+            return Err("died".into());
+        }
+        if self.has(recipe, Trouble::Prune) {
+            return Err("busy".into());
+        }
         self.members
             .lock()
             .unwrap()
@@ -383,6 +393,19 @@ async fn a_failing_member_brings_all_back() {
         let back: Vec<_> = log.iter().rev().take(3).rev().cloned().collect();
         assert_eq!(back, ["c Some(\"old\")", "b Some(\"old\")", "a None"]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn leftovers_that_stay_are_told_and_hold_nothing_up() {
+    let menu = menu(&[vec![], vec![0]], MenuFailure::Rollback);
+    let world = world(menu, false, (1, Trouble::Prune), -1);
+    let run = world.drive(&[]).await.unwrap();
+    assert_eq!(run.phase, RunPhase::Committed, "{run:?}");
+    let told: Vec<_> = run.members.iter().map(|m| m.message.as_str()).collect();
+    assert_eq!(told, ["", "removing the leftovers failed: busy"]);
+    let left: Vec<_> = world.members().values().map(|m| m.leftover).collect();
+    assert_eq!(left, [false, true], "{:?}", world.members());
+    assert!(world.members().values().all(|m| m.lock.is_none()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -309,6 +309,9 @@ impl Kukeon for Fake {
     async fn uninstall(&self, _: v1::UninstallRequest) -> Result<EventStream> {
         unimplemented!("not asked by the target")
     }
+    async fn mark(&self, _: v1::MarkRequest) -> Result<v1::ResourceResult> {
+        unimplemented!("not asked by the target")
+    }
     async fn transition(&self, _: v1::TransitionRequest) -> Result<EventStream> {
         unimplemented!("not asked by the target")
     }

@@ -57,7 +57,7 @@ impl Owner {
             reason: "OptInRequired".to_owned(),
             message: whose,
             hint: format!(
-                "to hand it over, `kuke annotate` it with {}={}",
+                "to hand it over, `kuke annotate` it with {}={}, then `kuke sync` the Recipe",
                 keys::ALLOWED_RECIPE,
                 self.full()
             ),
@@ -137,7 +137,7 @@ mod tests {
             problem.message,
             "realm \"r\" belongs to the Serving other/web"
         );
-        assert!(problem.hint.contains("allowed-recipe: shop/web"));
+        assert!(problem.hint.contains("allowed-recipe=shop/web"));
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn realm_problem(terms: &Terms<'_>, live: &Live) -> Option<Problem> {
     }
     Some(Problem {
         hint: format!(
-            "annotate the realm with {}: {}",
+            "`kuke annotate` the realm with {}={}, then `kuke sync` the Recipe",
             crate::model::delivery::keys::ALLOWED_RECIPE,
             owner.full()
         ),

@@ -122,7 +122,7 @@ async fn what_is_somebody_elses_is_left_alone() {
             .message
             .contains("cell \"web\" in shop/s/t was not made by a Serving")
     );
-    assert!(error.hint.contains("allowed-recipe: shop/site"));
+    assert!(error.hint.contains("allowed-recipe=shop/site"));
     assert!(fake.done().is_empty(), "nothing was changed");
     assert_eq!(target.plan(&wanted).await.unwrap_err(), error);
     assert_eq!(target.observe(&wanted).await.unwrap_err(), error);
