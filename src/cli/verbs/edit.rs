@@ -108,10 +108,11 @@ impl Edited {
     /// Opens, reads, applies, until it is taken or given up.
     pub async fn run(self, context: &Context) -> Outcome {
         if matches!(self.kind, Kind::Image | Kind::Container) {
-            let what = format!("a {} cannot be edited by itself", self.kind.singular());
-            return Err(usage(what)
-                .hint("a container is edited with its cell")
-                .into());
+            return Err(match self.kind {
+                Kind::Image => usage("an image cannot be edited"),
+                _ => usage("a container cannot be edited by itself").hint("edit its cell"),
+            }
+            .into());
         }
         let request = v1::GetRequest {
             kind: self.kind.as_str().to_owned(),
