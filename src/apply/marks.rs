@@ -10,11 +10,12 @@ use crate::model::delivery::keys;
 use crate::scheme;
 
 /// Keys of [`keys::PREFIX`] that people set.
-const PEOPLES: [&str; 5] = [
+///
+/// Not the commit message: it belongs to the change of a Recipe that it comes with.
+const PEOPLES: [&str; 4] = [
     keys::ALLOWED_ORDER,
     keys::ALLOWED_RECIPE,
     keys::APPROVE_DEPLOY,
-    keys::COMMIT_MESSAGE,
     keys::PRUNE,
 ];
 
@@ -22,7 +23,8 @@ const PEOPLES: [&str; 5] = [
 ///
 /// # Errors
 /// `ManagedMark` for what kukeon writes itself or would take back, `MarkExists` for
-/// another value where it is not to be replaced, `BadLabel`, `DuplicateMark`.
+/// another value where it is not to be replaced, `DuplicateMark`, and `BadLabel` or
+/// `OutOfRange` for what no document may hold either.
 pub fn mark(
     request: &MarkRequest,
     labels: &mut Labels,
@@ -33,7 +35,11 @@ pub fn mark(
     let mut seen = BTreeSet::new();
     for (field, marks, all) in [
         ("metadata.labels", &request.labels, &mut *labels),
-        ("metadata.annotations", &request.annotations, annotations),
+        (
+            "metadata.annotations",
+            &request.annotations,
+            &mut *annotations,
+        ),
     ] {
         let before = all.clone();
         for mark in marks {
@@ -42,24 +48,29 @@ pub fn mark(
                 let message = format!("{key:?} is given twice");
                 return Err(Error::invalid("DuplicateMark", message));
             }
-            may_be_set(key, &release)?;
             let now = before.get(key);
-            let (Some(value), other) = (&mark.value, now.filter(|now| mark.value() != **now))
-            else {
+            // What is so already is refused to nobody.
+            if now == mark.value.as_ref() {
+                continue;
+            }
+            may_be_set(key, &release)?;
+            let Some(value) = &mark.value else {
                 all.remove(key);
                 continue;
             };
-            if let Some(other) = other.filter(|_| !request.overwrite) {
+            if let Some(other) = now.filter(|_| !request.overwrite) {
                 let message = format!("{key:?} in {field} is {other:?} already");
                 return Err(Error::new(Code::Conflict, "MarkExists", message)
                     .hint("give --overwrite to replace it"));
             }
             all.insert(key.clone(), value.clone());
         }
-        scheme::check_marks(field, all)?;
         if before != *all {
             changes.push(format!("{field}: {}", changed_keys(&before, all)));
         }
+    }
+    if !changes.is_empty() {
+        scheme::check_marks(labels, annotations)?;
     }
     Ok(changes)
 }
@@ -155,6 +166,25 @@ mod tests {
     }
 
     #[test]
+    fn annotations_hold_any_text_but_not_too_much() {
+        let annotate = |text: String| {
+            let request = MarkRequest {
+                annotations: vec![Mark {
+                    key: "notes".into(),
+                    value: Some(text),
+                }],
+                ..Default::default()
+            };
+            mark(&request, &mut Labels::new(), &mut Labels::new())
+        };
+        // Longer than any label may be.
+        annotate("a line of notes\n".repeat(2000)).expect("notes");
+        let error = annotate("x".repeat(300_000)).expect_err("too much");
+        assert_eq!(error.code, Code::Invalid, "{error:?}");
+        assert!(error.message.contains("300005 bytes"), "{error:?}");
+    }
+
+    #[test]
     fn what_kukeon_writes_is_not_for_people() {
         let mut plain = Labels::new();
         for key in [
@@ -163,10 +193,16 @@ mod tests {
             keys::RECIPE,
             keys::APPROVED_AT,
         ] {
-            for text in [key.to_owned(), format!("{key}=x")] {
-                let error = put(&mut plain, &[&text], true).expect_err(key);
-                assert_eq!(error.reason, "ManagedMark");
-            }
+            let error = put(&mut plain, &[&format!("{key}=x")], true).expect_err(key);
+            assert_eq!(error.reason, "ManagedMark");
+            let mut there = labels(&[(key, "y")]);
+            let error = put(&mut there, &[key], true).expect_err(key);
+            assert_eq!(error.reason, "ManagedMark");
+            // As it is already: nothing to refuse.
+            let told = put(&mut there, &[&format!("{key}=y")], false).expect(key);
+            assert!(told.is_empty(), "{told:?}");
+            let told = put(&mut plain, &[key], false).expect(key);
+            assert!(told.is_empty(), "{told:?}");
         }
         for key in PEOPLES {
             put(&mut plain, &[&format!("{key}=x")], false).expect(key);

@@ -9,6 +9,7 @@ use super::stream::{object_ref, result_for};
 use crate::api::v1::{MarkRequest, ResourceResult};
 use crate::api::{Error, Result};
 use crate::apply;
+use crate::model::{AnyObject, ObjectRef};
 use crate::store::LockMode;
 
 impl Controller {
@@ -24,21 +25,38 @@ impl Controller {
             );
         }
         let at = object_ref(&request.kind, &request.name, &scope)?;
-        let _lock = self.store.lock(&at, LockMode::Exclusive, LOCK_WAIT).await?;
-        let mut object = self.stored(&at)?.ok_or_else(|| not_found(&at))?;
-        refuse_deleted(&at, object.meta())?;
-        let meta = meta_mut(&mut object);
-        let changes = apply::mark(request, &mut meta.labels, &mut meta.annotations)?;
-        let action = match changes.is_empty() {
-            true => "unchanged",
-            false => "updated",
+        let told = |changes: Vec<String>| {
+            let action = match changes.is_empty() {
+                true => "unchanged",
+                false => "updated",
+            };
+            ResourceResult {
+                changes,
+                ..result_for(&at, action)
+            }
         };
-        if !changes.is_empty() && !request.dry_run {
+        // Who changes nothing waits for nobody's work on what is below.
+        {
+            let _lock = self.store.lock(&at, LockMode::Shared, LOCK_WAIT).await?;
+            let (_, changes) = self.marked(&at, request)?;
+            if changes.is_empty() || request.dry_run {
+                return Ok(told(changes));
+            }
+        }
+        let _lock = self.store.lock(&at, LockMode::Exclusive, LOCK_WAIT).await?;
+        let (object, changes) = self.marked(&at, request)?;
+        if !changes.is_empty() {
             self.put(&object)?;
         }
-        Ok(ResourceResult {
-            changes,
-            ..result_for(&at, action)
-        })
+        Ok(told(changes))
+    }
+
+    /// The object as it is stored, with the marks of a request; and what they change.
+    fn marked(&self, at: &ObjectRef, request: &MarkRequest) -> Result<(AnyObject, Vec<String>)> {
+        let mut object = self.stored(at)?.ok_or_else(|| not_found(at))?;
+        refuse_deleted(at, object.meta())?;
+        let meta = meta_mut(&mut object);
+        let changes = apply::mark(request, &mut meta.labels, &mut meta.annotations)?;
+        Ok((object, changes))
     }
 }

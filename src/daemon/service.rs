@@ -280,8 +280,9 @@ impl kukeon_server::Kukeon for Service {
 
     async fn mark(&self, request: Request<v1::MarkRequest>) -> Answer<v1::ResourceResult> {
         let what = |m: &v1::MarkRequest| format!("{} {}", m.kind, m.name);
+        let actor = self.actor(&request)?;
         let (message, inner) = self.changes("mark", request, what)?;
-        unary(inner.mark(message)).await
+        unary(actor::scope(actor, inner.mark(message))).await
     }
 
     async fn wait_for(&self, request: Request<v1::WaitForRequest>) -> Answer<v1::ResourceResult> {

@@ -124,6 +124,18 @@ impl Check {
         ok
     }
 
+    /// Annotations: any text, not too much of it.
+    pub(super) fn annotations(&mut self, path: &str, annotations: &Labels) {
+        let notes: usize = annotations.iter().map(|(k, v)| k.len() + v.len()).sum();
+        if notes > MAX_ANNOTATIONS {
+            self.bad(
+                path,
+                "OutOfRange",
+                format!("hold {notes} bytes, at most {MAX_ANNOTATIONS} are allowed"),
+            );
+        }
+    }
+
     /// Labels: keys that selectors can express, short enough for containerd.
     pub(super) fn labels(&mut self, path: &str, labels: &Labels) {
         for (key, value) in labels {
@@ -149,15 +161,19 @@ impl Check {
     }
 }
 
-/// Checks labels or annotations that did not come with a document.
+/// Checks labels and annotations that did not come with a document.
 ///
 /// # Errors
-/// `BadLabel` for what no document may hold either.
-pub fn check_marks(path: &str, marks: &Labels) -> Result<(), Error> {
+/// `BadLabel` and `OutOfRange` for what no document may hold either.
+pub fn check_marks(labels: &Labels, annotations: &Labels) -> Result<(), Error> {
     let mut check = Check::default();
-    check.labels(path, marks);
+    check.labels("metadata.labels", labels);
+    check.annotations("metadata.annotations", annotations);
     check.finish(Some(()))
 }
+
+/// Largest text that annotations may hold in all, in bytes.
+const MAX_ANNOTATIONS: usize = 256 * 1024;
 
 /// containerd's limit for key and value of a label together (labels/validate.go).
 const MAX_LABEL: usize = 4096;

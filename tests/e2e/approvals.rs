@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::command::eventually;
+use crate::command::{eventually, system};
 use crate::delivery::{HEAD, active, latest, source, text};
 use crate::host::{Host, LIMIT, Mode};
 use crate::manifest::sleeper;
@@ -18,6 +18,7 @@ pub const CASES: &[&[Case]] = &[
     cases![
         approvals_at_the_same_moment_are_used_up,
         approvals_wait_for_the_end_of_a_run,
+        who_approves_by_label_is_remembered,
     ],
 ];
 
@@ -127,6 +128,36 @@ fn approvals_at_the_same_moment_are_used_up() -> Verdict {
         host.kuke(&["promote", "web", "--wait"]).ok();
     }
     crate::runner::note(format!("{together} of 12 were seen together"));
+    host.kuke(&["delete", "recipe", "web"]).ok();
+    host.finish();
+    Ok(())
+}
+
+/// Whoever may call the daemon may approve, and is named: not the daemon's user.
+fn who_approves_by_label_is_remembered() -> Verdict {
+    const GROUP: &str = "64321";
+    let mut host = Host::new(Mode::Daemon);
+    host.stop_daemon();
+    host.serve_with(&format!("  socketGID: {GROUP}\n"));
+    host.start_daemon();
+    let dir = source(&host, &sleeper("web"));
+    let made = revisions(&host, &dir, 2);
+    let home = host.dir.join("home").display().to_string();
+    system("chmod", &["-R", "a+rX", &home]).ok();
+    let home = format!("HOME={home}");
+    let kuke = crate::world::world().kuke.display().to_string();
+    let nobody = ["--reuid", "65534", "--regid", "65534", "--groups", GROUP];
+    let mark = format!("{APPROVAL}=true");
+    let call = ["env", &home, &kuke, "label", "prep", &made[0], &mark];
+    system("setpriv", &[&nobody[..], &call[..]].concat()).ok();
+    eventually(30.0, "the approved one is active", || {
+        host.kuke(&["get", "serving", "web"]).code == 0 && active(&host, "web") == made[0]
+    });
+    let by = "delivery.kokumi.dev/approved-by";
+    eventually(20.0, "who approved is noted", || {
+        text(&host.get("prep", &made[0])["metadata"]["annotations"][by]) == "nobody"
+    });
+    host.kuke(&["history", "web"]).ok().says(&["nobody"]);
     host.kuke(&["delete", "recipe", "web"]).ok();
     host.finish();
     Ok(())

@@ -44,8 +44,6 @@ pub const VERSION: &str = "delivery.kokumi.dev/v1alpha1";
 pub const MAX_RECIPE_NAME: usize = 50;
 /// Longest commit message, in characters.
 pub const MAX_MESSAGE: usize = 512;
-/// Largest text that annotations may hold in all, in bytes.
-const MAX_ANNOTATIONS: usize = 256 * 1024;
 
 /// A repository as people write it, `oci://host[:port]/repository`.
 pub fn repository(text: &str) -> Result<crate::model::delivery::OciRepository, Error> {
@@ -115,11 +113,7 @@ fn envelope(
         namespace => check.name("metadata.namespace", namespace),
     };
     check.labels("metadata.labels", &labels);
-    let notes: usize = annotations.iter().map(|(k, v)| k.len() + v.len()).sum();
-    if notes > MAX_ANNOTATIONS {
-        let message = format!("hold {notes} bytes, at most {MAX_ANNOTATIONS} are allowed");
-        check.bad("metadata.annotations", "OutOfRange", message);
-    }
+    check.annotations("metadata.annotations", &annotations);
     if let Some(message) = annotations.get(keys::COMMIT_MESSAGE) {
         let path = format!("metadata.annotations.{}", keys::COMMIT_MESSAGE);
         longest(check, &path, message, MAX_MESSAGE);

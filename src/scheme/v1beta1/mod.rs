@@ -37,9 +37,6 @@ use crate::model::{Meta, Name};
 /// The version's name in `apiVersion`.
 pub const VERSION: &str = "v1beta1";
 
-/// Largest text that annotations may hold in all, in bytes.
-const MAX_ANNOTATIONS: usize = 256 * 1024;
-
 /// Envelope and metadata of a document of this kind.
 fn envelope(
     check: &mut Check,
@@ -77,14 +74,7 @@ fn bookkeeping(check: &mut Check, metadata: v1beta1::Metadata) -> (Option<Name>,
     } = metadata;
     let name = check.name("metadata.name", &name);
     check.labels("metadata.labels", &labels);
-    let notes: usize = annotations.iter().map(|(k, v)| k.len() + v.len()).sum();
-    if notes > MAX_ANNOTATIONS {
-        check.bad(
-            "metadata.annotations",
-            "OutOfRange",
-            format!("hold {notes} bytes, at most {MAX_ANNOTATIONS} are allowed"),
-        );
-    }
+    check.annotations("metadata.annotations", &annotations);
     if generation < 0 {
         check.bad("metadata.generation", "OutOfRange", "is negative");
     }
