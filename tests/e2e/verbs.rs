@@ -171,6 +171,36 @@ fn objects_are_labelled_and_annotated(mode: Mode) -> Verdict {
         assert_eq!(host.get(kind, name)["metadata"]["labels"]["of"], "web");
     }
 
+    // A mark that was set while somebody edits is not lost; nor is another intent.
+    let call = |arguments: &str| {
+        let in_process = mode == Mode::InProcess;
+        let kuke = crate::world::world().kuke.display();
+        format!("KUKEON_NO_DAEMON={in_process} {kuke} {arguments}; sed -i '/^spec:/i # mine' $1")
+    };
+    for other in ["label realm default of=others --overwrite", "stop reader"] {
+        let (kind, name) = match other.starts_with("stop") {
+            true => ("cell", "reader"),
+            false => ("realm", "default"),
+        };
+        let refused = edit(&host, &call(other), &["edit", kind, name])
+            .code(4)
+            .says(&["somebody else", "kept in"]);
+        let kept = refused.err.split("kept in ").nth(1).unwrap().trim();
+        std::fs::remove_file(kept).unwrap();
+    }
+    assert_eq!(
+        host.get("realm", "default")["metadata"]["labels"]["of"],
+        "others"
+    );
+    // What an edit asks for is made with it.
+    let with = "volumes: [{kind: volume, source: fresh, target: /fresh, ensure: true}]";
+    let add = format!("sed -i 's|^\\( *\\)image: .*|&\\n\\1{with}|' $1");
+    edit(&host, &add, &["edit", "cell", "reader"]).ok();
+    host.kuke(&[
+        "get", "volume", "fresh", "--space", "default", "--stack", "default",
+    ])
+    .ok();
+
     let dir = source(&host, &sleeper("web"));
     host.apply(&recipe(&dir)).ok();
     let first = latest(&host, "web");

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::api::v1::{self, Object, ResourceResult};
 use crate::api::{self, Code, Error, Release, Result, yaml};
 use crate::cli::context::Context;
-use crate::cli::failure::{Outcome, usage};
+use crate::cli::failure::{Failure, Outcome, usage};
 use crate::cli::follow::{follow, single_failure};
 use crate::cli::kind::Kind;
 use crate::cli::output::Format;
@@ -114,23 +114,7 @@ impl Edited {
             }
             .into());
         }
-        let request = v1::GetRequest {
-            kind: self.kind.as_str().to_owned(),
-            name: self.name.clone(),
-            scope: Some(self.scope.clone()),
-            ..Default::default()
-        };
-        let found = context.kukeon().await?.get(request).await?;
-        let found = found.objects.first().ok_or_else(|| {
-            let what = format!("{} {:?} not found", self.kind.singular(), self.name);
-            Error::new(
-                Code::NotFound,
-                format!("{}NotFound", self.kind.as_str()),
-                what,
-            )
-        })?;
-        let (document, generation) = document(found)?;
-        let original = yaml::to_string(&document)?;
+        let (original, generation) = self.found(context).await?;
         let mut refused: Option<Error> = None;
         let mut shown = format!("{}{original}", commented(&[self.title()]));
         loop {
@@ -152,6 +136,8 @@ impl Edited {
             }
             let error = match self.same_object(&body) {
                 Err(error) => error,
+                // Marks are no change of the generation.
+                Ok(()) if self.is_other(context, &original).await => Error::changed(&self.title()),
                 Ok(()) => match self.apply(context, &body, generation).await? {
                     Applied::Done(results) => return self.print(context, results).await,
                     Applied::Refused(error) => error,
@@ -168,6 +154,34 @@ impl Edited {
             shown = format!("{}{body}", commented(&lines));
             refused = Some(error);
         }
+    }
+
+    /// What is shown of the object, and its generation.
+    async fn found(&self, context: &Context) -> Result<(String, i64), Failure> {
+        let request = v1::GetRequest {
+            kind: self.kind.as_str().to_owned(),
+            name: self.name.clone(),
+            scope: Some(self.scope.clone()),
+            ..Default::default()
+        };
+        let found = context.kukeon().await?.get(request).await?;
+        let found = found.objects.first().ok_or_else(|| {
+            let what = format!("{} {:?} not found", self.kind.singular(), self.name);
+            Error::new(
+                Code::NotFound,
+                format!("{}NotFound", self.kind.as_str()),
+                what,
+            )
+        })?;
+        let (document, generation) = document(found)?;
+        Ok((yaml::to_string(&document)?, generation))
+    }
+
+    /// Whether what was shown is not what is there any more. What cannot be read
+    /// now is left to the apply that follows: it says why.
+    async fn is_other(&self, context: &Context, original: &str) -> bool {
+        let now = self.found(context).await;
+        now.is_ok_and(|(now, _)| now != original)
     }
 
     fn title(&self) -> String {
@@ -198,7 +212,7 @@ impl Edited {
         context: &Context,
         body: &str,
         generation: i64,
-    ) -> Result<Applied, crate::cli::failure::Failure> {
+    ) -> Result<Applied, Failure> {
         let message = self.message.as_deref();
         let text = match message.filter(|_| self.kind == Kind::Recipe) {
             Some(message) => with_message(body, message)?,
@@ -222,9 +236,7 @@ impl Edited {
         };
         let results = match follow(context, events, |_| Ok(())).await {
             Ok(results) => results,
-            Err(crate::cli::failure::Failure::Error(error)) => {
-                return Ok(Applied::Refused(error));
-            }
+            Err(Failure::Error(error)) => return Ok(Applied::Refused(error)),
             Err(other) => return Err(other),
         };
         let own = |r: &&ResourceResult| r.kind == self.kind.as_str() && r.name == self.name;

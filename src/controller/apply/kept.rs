@@ -79,6 +79,8 @@ impl Controller {
             });
             let mode = Mode {
                 create_only: false,
+                // It was asked of the cell.
+                expected: None,
                 ..mode
             };
             if self.apply_kept(volume, &at, mode).await?.action == "created" {
