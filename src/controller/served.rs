@@ -153,6 +153,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_told_of_is_known_by_its_realm() {
+        let served = Served::default();
+        let of = |namespace: &str| cell(&[(keys::SERVING, "shop"), (keys::NAMESPACE, namespace)]);
+        let (here, mut there) = (of("team"), of("team"));
+        there.at.realm = "other".parse().unwrap();
+        served.tell(&here);
+        served.tell(&there);
+        let within = |at: &CellRef| served.cells_in(&at.stack().space().realm());
+        assert_eq!(within(&here.at), std::slice::from_ref(&here.at));
+        served.gone(&here.at);
+        assert!(within(&here.at).is_empty());
+        assert_eq!(within(&there.at), std::slice::from_ref(&there.at));
+    }
+
+    #[test]
     fn cells_of_nobody_are_not_remembered() {
         let served = Served::default();
         let mut told = served.subscribe();

@@ -46,7 +46,7 @@ pub enum Step {
     Verify,
     /// All members are healthy together.
     Commit,
-    /// Remove what the new artifacts no longer hold, unlock, end.
+    /// Remove what the artifacts that are active now do not hold, unlock, end.
     Finish,
     /// Move all pointers back.
     RollBack(String),

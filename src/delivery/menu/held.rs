@@ -67,7 +67,7 @@ impl Delivery {
         Ok(match observed.health {
             Health::Failed(reason, why) => engine::Health::Failed(format!("{reason}: {why}")),
             Health::Waiting(what) | Health::Degraded(what) => engine::Health::Waiting(what),
-            // Leftovers are pruned once the run is committed: they are no drift.
+            // Leftovers are pruned once the run knows its end: they are no drift.
             Health::Ready(_) if observed.synced || observed.drift.is_empty() => {
                 engine::Health::Healthy
             }

@@ -75,7 +75,7 @@ pub trait Servings: Send + Sync {
     /// Whether somebody asked for the end of a run that is on its way.
     fn abort_asked(&self, run: &MenuRun) -> bool;
 
-    /// Removes what the new artifact no longer holds.
+    /// Removes what the artifact that is active now does not hold.
     async fn prune(&self, recipe: &Name) -> Result<(), String>;
 
     /// Unlocks every Serving that this run holds and saves the run, in one transaction.
