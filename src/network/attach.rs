@@ -203,6 +203,10 @@ impl Cni {
             .await?;
         if let Some(outcome) = &record.outcome {
             inner.remove_host_end(cell, &outcome.host_interface)?;
+        } else {
+            let network = ids::network(&cell.stack().space());
+            self.blocking(move |inner| inner.free_leases(&network, None))
+                .await?;
         }
         inner.cache.forget(&record.intent.container_id)
     }
@@ -269,9 +273,9 @@ impl Cni {
             }
             Err(error) => errors.push(error),
         }
-        let network = network.clone();
+        let network = network.name();
         let freed = self
-            .blocking(move |inner| inner.free_leases(&network, valid))
+            .blocking(move |inner| inner.free_leases(&network, Some(valid)))
             .await;
         errors.extend(freed.err());
         Error::all(errors)
@@ -288,11 +292,13 @@ impl Cni {
 }
 
 impl Inner {
-    /// Frees leases of the generated network whose container id is neither in
-    /// `valid` nor of an attachment that was begun. `host-local` names a lease
-    /// by its address; the first line of it is the container id.
-    fn free_leases(&self, network: &SpaceNetwork, valid: Vec<String>) -> Result<()> {
-        let dir = self.leases().join(network.name());
+    /// Frees leases of a generated network that name no container id: what an ADD
+    /// leaves that was killed between making the file and writing it, and no DEL
+    /// finds. With `valid` also those whose container id is neither in there nor
+    /// of an attachment that was begun. `host-local` names a lease by its
+    /// address; the first line of it is the container id.
+    fn free_leases(&self, network: &str, valid: Option<Vec<String>>) -> Result<()> {
+        let dir = self.leases().join(network);
         if !dir.is_dir() {
             return Ok(());
         }
@@ -317,10 +323,16 @@ impl Inner {
             }
         }
         // Read after the leases: an ADD that made one of them had begun before.
-        let mut known: BTreeSet<String> = valid.into_iter().collect();
-        known.extend(self.cache.all()?.into_iter().map(|r| r.intent.container_id));
+        let known = match valid {
+            None => None,
+            Some(valid) => {
+                let begun = self.cache.all()?.into_iter();
+                let begun = begun.map(|record| record.intent.container_id);
+                Some(begun.chain(valid).collect::<BTreeSet<String>>())
+            }
+        };
         for (path, id) in leases {
-            if !known.contains(&id) {
+            if id.is_empty() || known.as_ref().is_some_and(|known| !known.contains(&id)) {
                 fs::remove_file(&path)
                     .map_err(|e| Error::host(format!("freeing lease {}", path.display()), e))?;
             }

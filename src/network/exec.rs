@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio_util::task::TaskTracker;
 
 use super::conflist::Version;
 use super::{Error, Result};
@@ -25,10 +26,14 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// How long one plugin may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long the next plugin waits for the end of one that was killed. A killed
+/// process still finishes the system call it is in.
+const LAST_BREATH: Duration = Duration::from_secs(5);
+
 /// Most that is read of a plugin's output; results have a few hundred bytes.
 const MAX_OUTPUT: u64 = 1 << 20;
 
-/// Most that is read of a plugin's error output.
+/// Most that is kept of a plugin's error output.
 const MAX_STDERR: u64 = 64 << 10;
 
 /// Code of failures that the plugin did not report itself; plugins' own codes
@@ -63,6 +68,9 @@ pub(super) struct Plugins {
     directories: Vec<PathBuf>,
     deadline: Duration,
     versions: Mutex<HashMap<ProgramKey, Vec<Version>>>,
+    /// Plugins that were killed and have not ended yet; closed, so that it can
+    /// be waited for at any time.
+    killed: TaskTracker,
 }
 
 impl Plugins {
@@ -76,10 +84,13 @@ impl Plugins {
                 directories.push(dir);
             }
         }
+        let killed = TaskTracker::new();
+        killed.close();
         Self {
             directories,
             deadline: DEADLINE,
             versions: Mutex::default(),
+            killed,
         }
     }
 
@@ -155,7 +166,8 @@ impl Plugins {
     /// Runs a plugin to its end and returns what it printed, if anything.
     ///
     /// The plugin gets a bare environment: what is in ours is not its business.
-    /// One that does not end in time is killed with everything it started.
+    /// One that does not end in time is killed with everything it started, and
+    /// so is one whose caller gives up; the next run waits until they are gone.
     pub async fn run(
         &self,
         call: &Call<'_>,
@@ -171,14 +183,15 @@ impl Plugins {
         };
         let program = self.find(plugin)?;
         let input = serde_json::to_vec(config).map_err(|e| fail(NOT_REPORTED, e.to_string()))?;
-        let mut child = self.command(&program, call).spawn().map_err(|e| {
+        self.killed.wait().await;
+        let child = self.command(&program, call).spawn().map_err(|e| {
             fail(
                 NO_ANSWER,
                 format!("{} did not start: {e}", program.display()),
             )
         })?;
-        let group = Group::of(&child);
-        let done = tokio::time::timeout(self.deadline, talk(&mut child, &input)).await;
+        let mut running = Running::new(child, &self.killed);
+        let done = tokio::time::timeout(self.deadline, running.talk(&input)).await;
         let output = match done {
             Ok(Ok(output)) => output,
             Ok(Err(e)) => return Err(fail(NO_ANSWER, e.to_string())),
@@ -188,7 +201,6 @@ impl Plugins {
                 return Err(fail(NO_ANSWER, cause));
             }
         };
-        group.ended();
         if output.success {
             if output.stdout.trim_ascii().is_empty() {
                 return Ok(None);
@@ -238,62 +250,92 @@ struct Output {
     stderr: Vec<u8>,
 }
 
-/// Writes the input and reads both outputs at once, so that neither side waits
-/// for the other with a full pipe.
-async fn talk(child: &mut Child, input: &[u8]) -> std::io::Result<Output> {
-    let stdin = child.stdin.take();
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    let write = async {
-        if let Some(mut stdin) = stdin {
-            // A plugin need not read what it does not want.
-            let _ = stdin.write_all(input).await;
-        }
-    };
-    let ((), stdout, stderr) =
-        tokio::join!(write, bounded(out, MAX_OUTPUT), bounded(err, MAX_STDERR));
-    let (stdout, stderr) = (stdout?, stderr?);
-    if stdout.len() as u64 > MAX_OUTPUT {
-        return Err(std::io::Error::other("it printed more than 1 MiB"));
-    }
-    let status = child.wait().await?;
-    Ok(Output {
-        success: status.success(),
-        status: status.to_string(),
-        stdout,
-        stderr,
-    })
-}
-
-/// Reads up to one byte more than `limit`; the plugin is cut off there.
-async fn bounded(from: Option<impl AsyncRead + Unpin>, limit: u64) -> std::io::Result<Vec<u8>> {
+/// Reads to the end and keeps no more than `limit` bytes.
+async fn bounded(mut from: impl AsyncRead + Unpin, limit: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    if let Some(from) = from {
-        from.take(limit + 1).read_to_end(&mut bytes).await?;
-    }
+    (&mut from).take(limit).read_to_end(&mut bytes).await?;
+    tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
     Ok(bytes)
 }
 
 /// A plugin with what it has started (an address plugin, say). Dropped before
 /// its end, because it took too long or its caller gave up, all of it is killed:
 /// a half that works on would allocate what a following DEL does not see.
-struct Group(Option<rustix::process::Pid>);
+struct Running {
+    /// None once the plugin was waited for: its number may be another's then.
+    child: Option<Child>,
+    stderr: Option<ChildStderr>,
+    killed: TaskTracker,
+}
 
-impl Group {
-    fn of(child: &Child) -> Self {
-        let id = child.id().and_then(|id| i32::try_from(id).ok());
-        Self(id.and_then(rustix::process::Pid::from_raw))
+impl Running {
+    fn new(mut child: Child, killed: &TaskTracker) -> Self {
+        Self {
+            stderr: child.stderr.take(),
+            child: Some(child),
+            killed: killed.clone(),
+        }
     }
 
-    /// The plugin was waited for; its number may be another's from now on.
-    fn ended(mut self) {
-        self.0 = None;
+    /// Writes the input and reads both outputs at once, so that neither side
+    /// waits for the other with a full pipe; then waits for the end.
+    async fn talk(&mut self, input: &[u8]) -> std::io::Result<Output> {
+        let gone = || std::io::Error::other("its pipes are gone");
+        let child = self.child.as_mut().ok_or_else(gone)?;
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().ok_or_else(gone)?;
+        let stderr = self.stderr.as_mut().ok_or_else(gone)?;
+        let write = async {
+            if let Some(mut stdin) = stdin {
+                // A plugin need not read what it does not want.
+                let _ = stdin.write_all(input).await;
+            }
+        };
+        let read = async {
+            let mut bytes = Vec::new();
+            let mut stdout = stdout.take(MAX_OUTPUT + 1);
+            stdout.read_to_end(&mut bytes).await.map(|_| bytes)
+        };
+        let ((), stdout, stderr) = tokio::join!(write, read, bounded(stderr, MAX_STDERR));
+        let (stdout, stderr) = (stdout?, stderr?);
+        if stdout.len() as u64 > MAX_OUTPUT {
+            return Err(std::io::Error::other("it printed more than 1 MiB"));
+        }
+        let status = child.wait().await?;
+        self.child = None;
+        Ok(Output {
+            success: status.success(),
+            status: status.to_string(),
+            stdout,
+            stderr,
+        })
     }
 }
 
-impl Drop for Group {
+impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(group) = self.0 {
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        if let Some(group) = id.and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        let stderr = self.stderr.take();
+        let end = async move {
+            // What a plugin starts has its error output too: the end of that is
+            // the end of them all, also of those that we cannot wait for.
+            let rest = async {
+                if let Some(stderr) = stderr {
+                    let _ = bounded(stderr, 0).await;
+                }
+            };
+            let all = async { tokio::join!(child.wait(), rest) };
+            let _ = tokio::time::timeout(LAST_BREATH, all).await;
+        };
+        // Without a runtime this process is about to end as well.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            self.killed.spawn_on(end, &runtime);
         }
     }
 }

@@ -45,6 +45,11 @@ pub(super) fn parse_sandbox_name(name: &str) -> Option<CellRef> {
     parts.next().is_none().then_some(cell)
 }
 
+/// CNI network name of a space's generated chain: `<realm>_<space>`; `_` is in no name.
+pub(super) fn network(space: &SpaceRef) -> String {
+    format!("{}_{}", space.realm, space.space)
+}
+
 /// Container id for plugins. It is the same for every sandbox of a cell, so
 /// that a DEL after a crash or a reboot finds what an earlier ADD left.
 pub(super) fn container_id(instance: &str, cell: &CellRef) -> String {

@@ -118,7 +118,7 @@ impl SpaceNetwork {
 
     /// CNI network name of the generated chain: `<realm>_<space>`; `_` is in no name.
     pub fn name(&self) -> String {
-        format!("{}_{}", self.space.realm, self.space.space)
+        ids::network(&self.space)
     }
 }
 

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::host::{Host, cell, on_own_host};
 
-/// Notes command, environment and input; adds a link when it is `first`.
+/// Notes command, environment and input; adds a link when it is `first`. When
+/// it lingers, something of it outlives the kill of its process group.
 const PLUGIN: &str = r#"#!/bin/sh
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 dir=$(dirname "$0"); name=$(basename "$0"); log="$dir/../log"
@@ -20,6 +21,10 @@ printf '%s' "$input" > "$at"
 env > "$dir/../env"
 if [ -e "$dir/../fail.$CNI_COMMAND.$name" ]; then cat "$dir/../fail.$CNI_COMMAND.$name"; exit 1; fi
 if [ -e "$dir/../hang.$CNI_COMMAND.$name" ]; then sleep 60; fi
+if [ -e "$dir/../linger.$CNI_COMMAND.$name" ]; then
+    setsid sh -c 'sleep 1; : > "$0/../lingered"' "$dir" >&- <&- &
+    sleep 60
+fi
 case $CNI_COMMAND in
 VERSION) cat "$dir/../versions" ;;
 ADD)
@@ -398,4 +403,32 @@ fn missing_and_hanging_plugins_are_told() {
         let error = chain.cni.attach(&at, &chain.network).await.unwrap_err();
         assert!(error.to_string().contains("more than 1 MiB"), "{error}");
     });
+}
+
+#[test]
+fn the_next_plugin_waits_for_the_end_of_one_given_up() {
+    on_own_host(
+        "the_next_plugin_waits_for_the_end_of_one_given_up",
+        async |host| {
+            let at = cell("lab", "a");
+            let chain = Chain::new(&host, &[], two("1.0.0", json!({})));
+            chain.cni.create_sandbox(&at, false).await.unwrap();
+            chain.set("linger.ADD.first", "");
+            let began = async {
+                while fs::read_dir(chain.dir.join("log")).unwrap().count() == 0 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                // `linger` is looked at right after the note.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            };
+            tokio::select! {
+                ended = chain.cni.attach(&at, &chain.network) => panic!("{ended:?}"),
+                () = began => {}
+            }
+            chain.cni.detach(&at, &chain.network).await.unwrap();
+            assert!(chain.dir.join("lingered").exists());
+            assert_eq!(chain.commands(), ["ADD.first", "DEL.second", "DEL.first"]);
+            assert!(host.state_files(".json").is_empty());
+        },
+    );
 }

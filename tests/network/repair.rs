@@ -1,9 +1,10 @@
 //! What crashes, reboots and other people leave behind.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use kukeon::network::{Error, Network};
+use kukeon::network::{Cni, Error, Network};
 use kukeon::sys::mounts;
 
 use crate::host::{cell, connect, on_own_host, run};
@@ -69,6 +70,58 @@ fn giving_up_in_the_middle_converges() {
         host.cni.detach(&at, &network).await.unwrap();
         assert!(host.leases(&network).is_empty());
         assert_eq!(ports(), "");
+    });
+}
+
+/// `host-local` as it is when it is killed between making a lease and writing
+/// it, the first time; afterwards the real one.
+const CUT_OFF: &str = r#"#!/bin/sh
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+leases=@/.cni/networks/default_lab
+if [ "$CNI_COMMAND" = ADD ] && mkdir -p "$leases" && [ ! -e "$leases/../cut" ]; then
+    : > "$leases/10.199.0.2"
+    : > "$leases/../cut"
+    sleep 60
+fi
+for dir in /opt/cni/bin /usr/lib/cni /usr/libexec/cni; do
+    [ -x "$dir/host-local" ] && exec "$dir/host-local"
+done
+exit 1
+"#;
+
+#[test]
+fn a_lease_that_names_nobody_is_given_back() {
+    on_own_host("a_lease_that_names_nobody_is_given_back", async |host| {
+        let bin = host.dir.join("bin");
+        fs::create_dir(&bin).unwrap();
+        let run_path = host.settings.run_path.display().to_string();
+        let plugin = bin.join("host-local");
+        fs::write(&plugin, CUT_OFF.replace('@', &run_path)).unwrap();
+        fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755)).unwrap();
+        let patience = Duration::from_secs(30);
+        let cni = Cni::with_plugin_directories(&host.settings, [bin], patience);
+        let network = host.network("lab", "10.199.0.0/24");
+        let at = cell("lab", "a");
+        cni.ensure_network(&network).await.unwrap();
+        cni.create_sandbox(&at, false).await.unwrap();
+
+        let cut = host.settings.run_path.join(".cni/networks/cut");
+        let began = async {
+            while !cut.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            ended = cni.attach(&at, &network) => panic!("{ended:?}"),
+            () = began => {}
+        }
+        assert_eq!(host.leases(&network), ["10.199.0.2"]);
+        let attachment = cni.attach(&at, &network).await.unwrap();
+        let leases = host.leases(&network);
+        assert_eq!(leases.len(), 1);
+        assert_eq!(attachment.addresses, [format!("{}/24", leases[0])]);
+        cni.detach(&at, &network).await.unwrap();
+        assert!(host.leases(&network).is_empty());
     });
 }
 
