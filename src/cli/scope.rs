@@ -71,6 +71,34 @@ impl ScopeFlags {
     }
 }
 
+/// Where an object of any kind lives: a release names its realm by its namespace.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PlaceFlags {
+    /// The scope as it was given.
+    #[command(flatten)]
+    pub flags: ScopeFlags,
+    /// Namespace of a release
+    #[arg(
+        long,
+        short,
+        value_name = "NAME",
+        help_heading = "Scope",
+        conflicts_with = "realm"
+    )]
+    pub namespace: Option<String>,
+}
+
+impl PlaceFlags {
+    /// The scope, in the realm that the namespace names.
+    pub fn scope(&self) -> ScopeFlags {
+        let mut scope = self.flags.clone();
+        if let Some(namespace) = &self.namespace {
+            scope.realm = Some(namespace.clone());
+        }
+        scope
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +130,16 @@ mod tests {
         let flags = ScopeFlags::default().or_env("delete", "cell", env);
         assert_eq!(flags.space.as_deref(), Some("e"));
         assert_eq!(flags.realm, None);
+    }
+
+    #[test]
+    fn a_namespace_goes_before_the_realm_of_the_environment() {
+        let mut place = PlaceFlags {
+            namespace: Some("n".into()),
+            ..Default::default()
+        };
+        place.flags = place.flags.or_env("get", "recipe", |_| Some("e".into()));
+        let scope = place.scope().filter();
+        assert_eq!((scope.realm.as_str(), scope.space.as_str()), ("n", "e"));
     }
 }

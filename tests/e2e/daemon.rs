@@ -100,13 +100,6 @@ fn same_output_both_ways() -> Verdict {
         &["delete", "realm", "default"],
         &["start", "nothere"],
     ] {
-        let through = host.kuke_in(Mode::Daemon, arguments);
-        let own = host.kuke_in(Mode::InProcess, arguments);
-        assert_eq!(
-            (through.code, through.err),
-            (own.code, own.err),
-            "{arguments:?}"
-        );
         // An age may tick over between the two, and what is used grows.
         let used = [
             "memoryBytes",
@@ -127,7 +120,21 @@ fn same_output_both_ways() -> Verdict {
             });
             words.collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(ageless(&through.out), ageless(&own.out), "{arguments:?}");
+        let both = || {
+            [Mode::Daemon, Mode::InProcess].map(|mode| {
+                let said = host.kuke_in(mode, arguments);
+                (said.code, said.err, ageless(&said.out))
+            })
+        };
+        // The loop may note something new between the two (which controllers
+        // runc has delegated, say), but not time and again.
+        let mut said = both();
+        for _ in 0..2 {
+            if said[0] != said[1] {
+                said = both();
+            }
+        }
+        assert_eq!(said[0], said[1], "{arguments:?}");
     }
     host.finish();
     Ok(())

@@ -15,7 +15,7 @@ use crate::cli::follow::{failures, follow, single_failure};
 use crate::cli::kind::Kind;
 use crate::cli::manifest;
 use crate::cli::output::Format;
-use crate::cli::scope::ScopeFlags;
+use crate::cli::scope::PlaceFlags;
 use crate::cli::verbs::apply::{Results, print_result};
 use crate::cli::verbs::release::Patience;
 
@@ -39,16 +39,7 @@ pub struct Delete {
     #[arg(value_name = "NAME", conflicts_with = "file")]
     names: Vec<String>,
     #[command(flatten)]
-    scope: ScopeFlags,
-    /// Namespace of a release
-    #[arg(
-        long,
-        short,
-        value_name = "NAME",
-        help_heading = "Scope",
-        conflicts_with = "realm"
-    )]
-    namespace: Option<String>,
+    place: PlaceFlags,
     /// Cell of a container or secret
     #[arg(long, value_name = "NAME", help_heading = "Scope")]
     cell: Option<String>,
@@ -91,7 +82,6 @@ pub struct Delete {
 impl Delete {
     /// Deletes and prints what became of each object.
     pub async fn run(mut self, context: &Context) -> Outcome {
-        self.scope.realm = self.namespace.take().or(self.scope.realm);
         if !self.wait && self.timeout.is_some() {
             if self.grace.is_some() {
                 return Err(usage("--timeout beside --grace needs --wait").into());
@@ -135,8 +125,8 @@ impl Delete {
     async fn named(&self, context: &Context, kind: Kind) -> Outcome {
         let kukeon = context.kukeon().await?;
         let scope = self
-            .scope
-            .clone()
+            .place
+            .scope()
             .or_env("delete", kind.singular(), |name| std::env::var(name).ok());
         let targets = match &self.selector {
             Some(selector) => select(&kukeon, &scope, selector).await?,
@@ -195,7 +185,7 @@ impl Delete {
             dry_run: self.dry_run,
             purge_artifacts: self.purge_artifacts,
             wait: self.wait,
-            scope: Some(self.scope.filter()),
+            scope: Some(self.place.scope().filter()),
             ..Default::default()
         };
         let each = |result: &ResourceResult| match self.output {
@@ -213,7 +203,7 @@ impl Delete {
 
     async fn images(&self, context: &Context) -> Outcome {
         let kukeon = context.kukeon().await?;
-        let realm = self.scope.single().realm;
+        let realm = self.place.scope().single().realm;
         let mut results = Vec::new();
         for name in distinct(&self.names) {
             let request = v1::DeleteImageRequest {

@@ -14,7 +14,7 @@ use crate::cli::failure::{Outcome, usage};
 use crate::cli::kind::Kind;
 use crate::cli::output::Format;
 use crate::cli::output::page::Page;
-use crate::cli::scope::ScopeFlags;
+use crate::cli::scope::PlaceFlags;
 use crate::client::Kukeon;
 
 /// Show everything about one object
@@ -36,16 +36,7 @@ pub struct Describe {
     #[arg(value_name = "NAME")]
     name: String,
     #[command(flatten)]
-    scope: ScopeFlags,
-    /// Namespace of a release
-    #[arg(
-        long,
-        short,
-        value_name = "NAME",
-        help_heading = "Scope",
-        conflicts_with = "realm"
-    )]
-    namespace: Option<String>,
+    place: PlaceFlags,
     /// Cell of a container
     #[arg(long, value_name = "NAME", help_heading = "Scope")]
     cell: Option<String>,
@@ -63,7 +54,7 @@ struct Described {
 
 impl Describe {
     /// Asks for the object and for what belongs to it, and prints.
-    pub async fn run(mut self, context: &Context) -> Outcome {
+    pub async fn run(self, context: &Context) -> Outcome {
         if self.kind == Kind::Image {
             let error = usage("images are described by `kuke get image NAME -o yaml`");
             return Err(error.into());
@@ -71,8 +62,7 @@ impl Describe {
         if self.kind == Kind::Container && self.cell.is_none() {
             return Err(usage("a container is found by its cell: add --cell").into());
         }
-        self.scope.realm = self.namespace.take().or(self.scope.realm);
-        let mut scope = self.scope.of(self.kind);
+        let mut scope = self.place.scope().of(self.kind);
         scope.cell = self.cell.clone().unwrap_or_default();
         let kukeon = context.kukeon().await?;
         let request = v1::GetRequest {

@@ -14,7 +14,7 @@ use crate::cli::failure::{Failure, Outcome, usage};
 use crate::cli::follow::{follow, single_failure};
 use crate::cli::kind::Kind;
 use crate::cli::output::Format;
-use crate::cli::scope::ScopeFlags;
+use crate::cli::scope::PlaceFlags;
 use crate::cli::verbs::apply::{Results, print_result, settled};
 use crate::cli::verbs::release::Patience;
 use crate::model;
@@ -49,16 +49,7 @@ pub struct Edit {
     #[arg(long, short, value_name = "TEXT")]
     message: Option<String>,
     #[command(flatten)]
-    scope: ScopeFlags,
-    /// Namespace of a release
-    #[arg(
-        long,
-        short,
-        value_name = "NAME",
-        help_heading = "Scope",
-        conflicts_with = "realm"
-    )]
-    namespace: Option<String>,
+    place: PlaceFlags,
     /// Only show what would change
     #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
@@ -71,12 +62,11 @@ pub struct Edit {
 
 impl Edit {
     /// Opens, reads, applies.
-    pub async fn run(mut self, context: &Context) -> Outcome {
-        self.scope.realm = self.namespace.take().or(self.scope.realm);
+    pub async fn run(self, context: &Context) -> Outcome {
         let what = Edited {
             kind: self.kind,
             name: self.name,
-            scope: self.scope.of(self.kind),
+            scope: self.place.scope().of(self.kind),
             message: self.message,
             dry_run: self.dry_run,
             patience: self.patience,

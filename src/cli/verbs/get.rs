@@ -12,7 +12,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Failure, Outcome, tell, usage};
 use crate::cli::kind::Kind;
 use crate::cli::output::{Format, images, objects};
-use crate::cli::scope::ScopeFlags;
+use crate::cli::scope::PlaceFlags;
 use crate::cli::verbs::lifecycle::distinct;
 
 /// Show objects
@@ -40,16 +40,7 @@ pub struct Get {
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     #[command(flatten)]
-    scope: ScopeFlags,
-    /// Namespace of a release
-    #[arg(
-        long,
-        short,
-        value_name = "NAME",
-        help_heading = "Scope",
-        conflicts_with = "realm"
-    )]
-    namespace: Option<String>,
+    place: PlaceFlags,
     /// Cell of a container or secret
     #[arg(long, value_name = "NAME", help_heading = "Scope")]
     cell: Option<String>,
@@ -73,10 +64,10 @@ pub struct Get {
 impl Get {
     /// Asks and prints.
     pub async fn run(mut self, context: &Context) -> Outcome {
-        self.scope = self
-            .scope
+        self.place.flags = self
+            .place
+            .flags
             .or_env("get", self.kind.singular(), |name| std::env::var(name).ok());
-        self.scope.realm = self.namespace.take().or(self.scope.realm);
         if !self.names.is_empty() && self.selector.is_some() {
             return Err(usage("--selector cannot be combined with a resource name").into());
         }
@@ -106,7 +97,7 @@ impl Get {
         let mut scope = if self.all {
             v1::Scope::default()
         } else {
-            self.scope.filter()
+            self.place.scope().filter()
         };
         scope.cell = self.cell.clone().unwrap_or_default();
         v1::GetRequest {
@@ -212,7 +203,7 @@ impl Get {
             }
             return Ok(found);
         }
-        let mut scope = self.scope.of(self.kind);
+        let mut scope = self.place.scope().of(self.kind);
         scope.cell = self.cell.clone().unwrap_or_default();
         let request = v1::GetRequest {
             scope: Some(scope),
@@ -230,7 +221,7 @@ impl Get {
         if self.selector.is_some() {
             return Err(usage("--selector is not offered for images").into());
         }
-        let realm = self.scope.realm.clone();
+        let realm = self.place.scope().realm;
         let kukeon = context.kukeon().await?;
         if names.is_empty() {
             let realm = realm.unwrap_or_default();

@@ -7,7 +7,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Outcome, usage};
 use crate::cli::kind::Kind;
 use crate::cli::output::Format;
-use crate::cli::scope::ScopeFlags;
+use crate::cli::scope::PlaceFlags;
 use crate::cli::verbs::apply::{Results, print_result};
 
 /// Set or remove labels of an object
@@ -70,16 +70,7 @@ struct Marks {
     #[arg(long)]
     overwrite: bool,
     #[command(flatten)]
-    scope: ScopeFlags,
-    /// Namespace of a release
-    #[arg(
-        long,
-        short,
-        value_name = "NAME",
-        help_heading = "Scope",
-        conflicts_with = "realm"
-    )]
-    namespace: Option<String>,
+    place: PlaceFlags,
     /// Only show what would change
     #[arg(long)]
     dry_run: bool,
@@ -89,8 +80,7 @@ struct Marks {
 }
 
 impl Marks {
-    async fn run(mut self, context: &Context, labels: bool) -> Outcome {
-        self.scope.realm = self.namespace.take().or(self.scope.realm);
+    async fn run(self, context: &Context, labels: bool) -> Outcome {
         if self.kind == Kind::Image {
             return Err(usage("an image has no marks that could be set").into());
         }
@@ -101,7 +91,7 @@ impl Marks {
         let request = MarkRequest {
             kind: self.kind.as_str().to_owned(),
             name: self.name,
-            scope: Some(self.scope.of(self.kind)),
+            scope: Some(self.place.scope().of(self.kind)),
             labels,
             annotations,
             overwrite: self.overwrite,
