@@ -74,7 +74,7 @@ impl ScopeFlags {
 /// Where an object of any kind lives: a release names its realm by its namespace.
 #[derive(Debug, Clone, Default, Args)]
 pub struct PlaceFlags {
-    /// The scope as it was given.
+    /// The scope without the namespace.
     #[command(flatten)]
     pub flags: ScopeFlags,
     /// Namespace of a release
@@ -89,7 +89,7 @@ pub struct PlaceFlags {
 }
 
 impl PlaceFlags {
-    /// The scope, in the realm that the namespace names.
+    /// The scope, in the realm that the namespace names if one is given.
     pub fn scope(&self) -> ScopeFlags {
         let mut scope = self.flags.clone();
         if let Some(namespace) = &self.namespace {

@@ -184,8 +184,9 @@ impl Cni {
         }
     }
 
-    /// DEL with the configuration and result of the ADD. The record is kept
-    /// when a plugin fails, so that it is tried again.
+    /// DEL with the configuration and result of the ADD; after one that did not
+    /// end well also the lease it may have left without a name. The record is
+    /// kept when any of it fails, so that it is tried again.
     pub(super) async fn undo(&self, cell: &CellRef, record: &Record) -> Result<()> {
         let inner = &self.inner;
         let (list, version) = configuration(record)?;

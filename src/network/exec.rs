@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, Command};
@@ -26,8 +27,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// How long one plugin may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How long the next plugin waits for the end of one that was killed. A killed
-/// process still finishes the system call it is in.
+/// How long the end of plugins that were killed is waited for. A killed process
+/// still finishes the system call it is in.
 const LAST_BREATH: Duration = Duration::from_secs(5);
 
 /// Most that is read of a plugin's output; results have a few hundred bytes.
@@ -166,8 +167,13 @@ impl Plugins {
     /// Runs a plugin to its end and returns what it printed, if anything.
     ///
     /// The plugin gets a bare environment: what is in ours is not its business.
-    /// One that does not end in time is killed with everything it started, and
-    /// so is one whose caller gives up; the next run waits until they are gone.
+    /// One that does not end in time is killed with its process group, and so is
+    /// one whose caller gives up. The next run, of any plugin, waits for their
+    /// end, five seconds at most.
+    ///
+    /// # Errors
+    /// [`Error::PluginNotFound`]; [`Error::Plugin`] with what the plugin reported,
+    /// or why it did not; [`Error::AddressesExhausted`].
     pub async fn run(
         &self,
         call: &Call<'_>,
@@ -183,7 +189,7 @@ impl Plugins {
         };
         let program = self.find(plugin)?;
         let input = serde_json::to_vec(config).map_err(|e| fail(NOT_REPORTED, e.to_string()))?;
-        self.killed.wait().await;
+        let _ = tokio::time::timeout(LAST_BREATH, self.killed.wait()).await;
         let child = self.command(&program, call).spawn().map_err(|e| {
             fail(
                 NO_ANSWER,
@@ -318,26 +324,58 @@ impl Drop for Running {
             return;
         };
         let id = child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(group) = id.and_then(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
+        let Some(group) = id.and_then(Pid::from_raw) else {
+            return;
+        };
+        let _ = kill_process_group(group, Signal::KILL);
         let stderr = self.stderr.take();
         let end = async move {
-            // What a plugin starts has its error output too: the end of that is
-            // the end of them all, also of those that we cannot wait for.
+            // What has left the group and still holds the error output.
             let rest = async {
                 if let Some(stderr) = stderr {
                     let _ = bounded(stderr, 0).await;
                 }
             };
-            let all = async { tokio::join!(child.wait(), rest) };
-            let _ = tokio::time::timeout(LAST_BREATH, all).await;
+            let all = async {
+                let _ = tokio::join!(child.wait(), rest);
+                // What the plugin has started is no child of ours.
+                while lives(group) {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            };
+            if tokio::time::timeout(LAST_BREATH, all).await.is_err() {
+                tracing::warn!(group = group.as_raw_pid(), "a killed plugin does not end");
+            }
         };
-        // Without a runtime this process is about to end as well.
+        // Without a runtime, or with one that ends, so does this process; then
+        // nobody waits.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             self.killed.spawn_on(end, &runtime);
         }
     }
+}
+
+/// Whether anything of a process group still runs. A process that has ended
+/// counts no more, although who has to ask for its end did not yet.
+fn lives(group: Pid) -> bool {
+    if test_kill_process_group(group).is_err() {
+        return false;
+    }
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut stats = processes.filter_map(|p| std::fs::read_to_string(p.path().join("stat")).ok());
+    stats.any(|stat| runs_in(&stat, group).unwrap_or(false))
+}
+
+/// Whether a line of `/proc/<pid>/stat` is of a process of a group that has not
+/// ended (proc_pid_stat(5), fields 3, 5 and 20). A first thread can have ended
+/// before the others.
+fn runs_in(stat: &str, group: Pid) -> Option<bool> {
+    // The name, in parentheses, may hold anything.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let is_ours = fields.get(2)?.parse() == Ok(group.as_raw_pid());
+    let ended = matches!(*fields.first()?, "Z" | "X") && *fields.get(17)? == "1";
+    Some(is_ours && !ended)
 }
 
 /// Code and words of a failure (CNI specification, section 5, error).
@@ -362,4 +400,52 @@ fn reported(output: &Output) -> (u32, String) {
         .take(500)
         .collect();
     (NOT_REPORTED, format!("{}: {said}", output.status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_ended_does_not_run() {
+        let group = Pid::from_raw(7).unwrap();
+        let stat = |state: &str, group: u32, threads: u32| {
+            let between = "1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0".to_owned();
+            format!("9 (a) b) {state} 1 {group} {between} {threads} 0 100")
+        };
+        assert_eq!(
+            stat("S", 7, 1)
+                .rsplit_once(')')
+                .unwrap()
+                .1
+                .split_whitespace()
+                .nth(17),
+            Some("1")
+        );
+        for (line, runs) in [
+            (stat("S", 7, 1), true),
+            (stat("D", 7, 4), true),
+            (stat("Z", 7, 3), true),
+            (stat("Z", 7, 1), false),
+            (stat("S", 8, 1), false),
+        ] {
+            assert_eq!(runs_in(&line, group), Some(runs), "{line}");
+        }
+        assert_eq!(runs_in("9 (a", group), None);
+
+        let mut child = std::process::Command::new("sleep");
+        let child = std::os::unix::process::CommandExt::process_group(&mut child, 0);
+        let mut child = child.arg("60").spawn().unwrap();
+        let group = Pid::from_child(&child);
+        assert!(lives(group));
+        kill_process_group(group, Signal::KILL).unwrap();
+        // Until it is asked for its end it stays, as one that has ended.
+        let ended = (0..10_000).any(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            !lives(group)
+        });
+        assert!(ended);
+        assert!(test_kill_process_group(group).is_ok());
+        child.wait().unwrap();
+    }
 }

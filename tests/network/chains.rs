@@ -22,7 +22,7 @@ env > "$dir/../env"
 if [ -e "$dir/../fail.$CNI_COMMAND.$name" ]; then cat "$dir/../fail.$CNI_COMMAND.$name"; exit 1; fi
 if [ -e "$dir/../hang.$CNI_COMMAND.$name" ]; then sleep 60; fi
 if [ -e "$dir/../linger.$CNI_COMMAND.$name" ]; then
-    setsid sh -c 'sleep 1; : > "$0/../lingered"' "$dir" >&- <&- &
+    setsid sh -c ': > "$0/../lingering"; sleep 1; : > "$0/../lingered"' "$dir" >&- <&- &
     sleep 60
 fi
 case $CNI_COMMAND in
@@ -415,11 +415,9 @@ fn the_next_plugin_waits_for_the_end_of_one_given_up() {
             chain.cni.create_sandbox(&at, false).await.unwrap();
             chain.set("linger.ADD.first", "");
             let began = async {
-                while fs::read_dir(chain.dir.join("log")).unwrap().count() == 0 {
+                while !chain.dir.join("lingering").exists() {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                // `linger` is looked at right after the note.
-                tokio::time::sleep(Duration::from_millis(200)).await;
             };
             tokio::select! {
                 ended = chain.cni.attach(&at, &chain.network) => panic!("{ended:?}"),
