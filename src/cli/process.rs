@@ -18,8 +18,14 @@ use crate::model::Settings;
 
 /// How long a daemon may take to end before it is killed: it drains its calls.
 pub const GRACE: Duration = Duration::from_secs(35);
+/// How long a daemon that begins or ends may hold its lock without a pid file.
+const UNNAMED: Duration = Duration::from_secs(1);
 /// How long a daemon may take to answer after its start.
 const READY: Duration = Duration::from_secs(30);
+/// Between two looks at it.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How often a start is tried again that met a daemon on its way out.
+const TRIES: u32 = 20;
 
 /// A kukeond that serves this instance. The descriptor is of that very process:
 /// a signal cannot hit another one that got its number later (pidfd_open(2)).
@@ -47,20 +53,32 @@ pub enum Stopped {
 /// A lock that is held by a process that cannot be found.
 pub fn find(settings: &Settings) -> Result<Option<Daemon>> {
     let path = settings.daemon_lock();
-    if !is_locked(&path)? {
-        return Ok(None);
+    let deadline = Instant::now() + UNNAMED;
+    loop {
+        if !is_locked(&path)? {
+            return Ok(None);
+        }
+        match holder(settings, &path) {
+            // It takes the lock first and gives it back last.
+            Err(_) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            found => return found.map(Some),
+        }
     }
+}
+
+/// The process of the pid file, if it has the lock open.
+fn holder(settings: &Settings, path: &Path) -> Result<Daemon> {
     let Some(pid) = read_pid(&settings.pid_file()) else {
-        return Err(lost(&path, "its pid file is missing"));
+        return Err(lost(path, "its pid file is missing"));
     };
     let pidfd = Pid::from_raw(pid)
         .ok_or(rustix::io::Errno::SRCH)
         .and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK))
-        .map_err(|e| lost(&path, &format!("process {pid}: {e}")))?;
-    if !holds(pid, &path) {
-        return Err(lost(&path, &format!("process {pid} is another program")));
+        .map_err(|e| lost(path, &format!("process {pid}: {e}")))?;
+    if !holds(pid, path) {
+        return Err(lost(path, &format!("process {pid} is another program")));
     }
-    Ok(Some(Daemon { pid, pidfd }))
+    Ok(Daemon { pid, pidfd })
 }
 
 fn lost(lock: &Path, why: &str) -> Error {
@@ -119,6 +137,20 @@ impl Daemon {
                 format!("signalling kukeond (process {}): {error}", self.pid),
             )),
         }
+    }
+
+    /// Waits until it answers; false when it ends or takes too long.
+    async fn serves(&self, settings: &Settings) -> Result<bool> {
+        let deadline = Instant::now() + READY;
+        while Instant::now() < deadline {
+            if self.ended(PAUSE).await? {
+                return Ok(false);
+            }
+            if is_served(settings).await {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Waits for its end; false when it took too long.
@@ -225,17 +257,35 @@ pub fn log_file(settings: &Settings) -> PathBuf {
     }
 }
 
-/// Starts a daemon in a session of its own and waits until it answers.
+/// Starts a daemon in a session of its own and waits until it answers; returns
+/// its process id. Where another start was faster it is that daemon's.
 ///
 /// # Errors
 /// With the daemon's last words, when it ends instead.
 pub async fn start(config: &Config) -> Result<i32> {
     let settings = &config.resolved.settings;
     let log = log_file(settings);
-    let (child, from) = spawn(config, &log)?;
-    let pid = i32::try_from(child.id()).unwrap_or_default();
-    answer(child, settings, &log, from).await?;
-    Ok(pid)
+    let mut tries = 0;
+    loop {
+        let (mut child, from) = spawn(config, &log)?;
+        let pid = i32::try_from(child.id()).unwrap_or_default();
+        let refused = match answer(&mut child, settings, &log, from).await {
+            Ok(()) => return Ok(pid),
+            Err(error) => error,
+        };
+        let conflict = i32::from(Code::Conflict.exit_code());
+        let is_conflict = matches!(child.try_wait(), Ok(Some(s)) if s.code() == Some(conflict));
+        tries += 1;
+        if !is_conflict || tries == TRIES {
+            return Err(refused);
+        }
+        if let Some(other) = find(settings)?
+            && other.serves(settings).await?
+        {
+            return Ok(other.pid);
+        }
+        tokio::time::sleep(5 * PAUSE).await;
+    }
 }
 
 fn spawn(config: &Config, log: &Path) -> Result<(Child, u64)> {
@@ -265,7 +315,7 @@ fn spawn(config: &Config, log: &Path) -> Result<(Child, u64)> {
     Ok((child, from))
 }
 
-async fn answer(mut child: Child, settings: &Settings, log: &Path, from: u64) -> Result<()> {
+async fn answer(child: &mut Child, settings: &Settings, log: &Path, from: u64) -> Result<()> {
     let began = Instant::now();
     loop {
         if let Ok(Some(status)) = child.try_wait() {
@@ -276,9 +326,7 @@ async fn answer(mut child: Child, settings: &Settings, log: &Path, from: u64) ->
             )
             .hint(format!("its whole log is in {}", log.display())));
         }
-        if let Ok(remote) = Remote::connect(&settings.socket, Some(Duration::from_secs(5))).await
-            && answered(&remote.version(Default::default()).await)
-        {
+        if is_served(settings).await {
             return Ok(());
         }
         if began.elapsed() > READY {
@@ -289,7 +337,15 @@ async fn answer(mut child: Child, settings: &Settings, log: &Path, from: u64) ->
             )
             .hint(format!("see its log in {}", log.display())));
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Whether a daemon answers at the socket.
+async fn is_served(settings: &Settings) -> bool {
+    match Remote::connect(&settings.socket, Some(Duration::from_secs(5))).await {
+        Ok(remote) => answered(&remote.version(Default::default()).await),
+        Err(_) => false,
     }
 }
 
