@@ -25,7 +25,7 @@ const READY: Duration = Duration::from_secs(30);
 /// Between two looks at it.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How often a start is tried again that met a daemon on its way out.
-const TRIES: u32 = 20;
+const TRIES: u32 = 3;
 
 /// A kukeond that serves this instance. The descriptor is of that very process:
 /// a signal cannot hit another one that got its number later (pidfd_open(2)).
@@ -284,7 +284,7 @@ pub async fn start(config: &Config) -> Result<i32> {
         {
             return Ok(other.pid);
         }
-        tokio::time::sleep(5 * PAUSE).await;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

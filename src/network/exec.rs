@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::conflist::Version;
 use super::{Error, Result};
+use crate::sys::process;
 
 /// Where plugins are, besides the directories in `CNI_PATH`: the customary
 /// place, then those of distributions.
@@ -361,21 +362,11 @@ fn lives(group: Pid) -> bool {
     if test_kill_process_group(group).is_err() {
         return false;
     }
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut stats = processes.filter_map(|p| std::fs::read_to_string(p.path().join("stat")).ok());
-    stats.any(|stat| runs_in(&stat, group).unwrap_or(false))
-}
-
-/// Whether a line of `/proc/<pid>/stat` is of a process of a group that has not
-/// ended (proc_pid_stat(5), fields 3, 5 and 20). A first thread can have ended
-/// before the others.
-fn runs_in(stat: &str, group: Pid) -> Option<bool> {
-    // The name, in parentheses, may hold anything.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let is_ours = fields.get(2)?.parse() == Ok(group.as_raw_pid());
-    let ended = matches!(*fields.first()?, "Z" | "X") && *fields.get(17)? == "1";
-    Some(is_ours && !ended)
+    let of_group = |pid| process::stat(pid).filter(|stat| stat.group == group.as_raw_pid());
+    process::all()
+        .into_iter()
+        .filter_map(of_group)
+        .any(|stat| !stat.has_ended())
 }
 
 /// Code and words of a failure (CNI specification, section 5, error).
@@ -408,31 +399,6 @@ mod tests {
 
     #[test]
     fn what_has_ended_does_not_run() {
-        let group = Pid::from_raw(7).unwrap();
-        let stat = |state: &str, group: u32, threads: u32| {
-            let between = "1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0".to_owned();
-            format!("9 (a) b) {state} 1 {group} {between} {threads} 0 100")
-        };
-        assert_eq!(
-            stat("S", 7, 1)
-                .rsplit_once(')')
-                .unwrap()
-                .1
-                .split_whitespace()
-                .nth(17),
-            Some("1")
-        );
-        for (line, runs) in [
-            (stat("S", 7, 1), true),
-            (stat("D", 7, 4), true),
-            (stat("Z", 7, 3), true),
-            (stat("Z", 7, 1), false),
-            (stat("S", 8, 1), false),
-        ] {
-            assert_eq!(runs_in(&line, group), Some(runs), "{line}");
-        }
-        assert_eq!(runs_in("9 (a", group), None);
-
         let mut child = std::process::Command::new("sleep");
         let child = std::os::unix::process::CommandExt::process_group(&mut child, 0);
         let mut child = child.arg("60").spawn().unwrap();

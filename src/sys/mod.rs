@@ -5,5 +5,6 @@ pub mod beneath;
 pub mod failpoint;
 pub mod mounts;
 pub mod peer;
+pub mod process;
 pub mod program;
 pub mod writeback;

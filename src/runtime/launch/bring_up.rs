@@ -12,10 +12,10 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use super::layout::Layout;
-use super::{open_own, process, role};
+use super::{open_own, role};
 use crate::model::Settings;
 use crate::runtime::{Connection, Error, Result};
-use crate::sys::mounts;
+use crate::sys::{mounts, process};
 
 /// How long a new containerd may take until it answers; with much to recover,
 /// on a loaded machine, that is many seconds.
@@ -152,7 +152,7 @@ fn record(layout: &Layout, child: &Child) -> io::Result<()> {
     let Some(pid) = child.id() else {
         return Ok(());
     };
-    let start = process::parent_and_start(pid).map_or(0, |(_, start)| start);
+    let start = process::stat(pid).map_or(0, |stat| stat.start);
     write_new(&layout.pid, &format!("{pid} {start}\n"))
 }
 

@@ -33,27 +33,6 @@ pub fn has_argument(pid: u32, flag: &str, value: &OsStr) -> bool {
         .any(|pair| pair[0] == flag.as_bytes() && pair[1] == value.as_bytes())
 }
 
-/// Fields of `/proc/<pid>/stat` after the name: (parent, start time in ticks
-/// since boot); proc_pid_stat(5) fields 4 and 22.
-pub fn parent_and_start(pid: u32) -> Option<(u32, u64)> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold blanks and parentheses; the last one ends it.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let parent = fields.nth(1)?.parse().ok()?;
-    let start = fields.nth(17)?.parse().ok()?;
-    Some((parent, start))
-}
-
-/// All processes that can be seen.
-pub fn all() -> Vec<u32> {
-    std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|e| e.file_name().to_str()?.parse().ok())
-        .collect()
-}
-
 /// A process that cannot be mistaken for a later one of the same number.
 #[derive(Debug)]
 pub struct Held(OwnedFd);
@@ -123,9 +102,6 @@ mod tests {
     fn ends_a_process_it_has_identified_and_no_other() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = child.id();
-        let (parent, start) = parent_and_start(pid).unwrap();
-        assert_eq!(parent, std::process::id());
-        assert!(start > 0);
         assert!(Held::take(pid, |_| false).is_none());
         let held = Held::take(pid, |_| true).unwrap();
         assert!(held.end(Duration::from_secs(5)).unwrap());

@@ -12,7 +12,7 @@ use super::process::{self, Held};
 use super::role::CONFIG_FLAG;
 use crate::model::Settings;
 use crate::runtime::{Error, Result};
-use crate::sys::mounts;
+use crate::sys::{self, mounts};
 
 /// Grace of containerd and of a shim after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
@@ -90,7 +90,7 @@ fn daemon(layout: &Layout) -> Option<(u32, Held)> {
         let text = std::fs::read_to_string(&layout.pid).ok()?;
         let (pid, start) = text.trim().split_once(' ')?;
         let (pid, start): (u32, u64) = (pid.parse().ok()?, start.parse().ok()?);
-        (process::parent_and_start(pid)?.1 == start).then_some(pid)
+        (sys::process::stat(pid)?.start == start).then_some(pid)
     };
     let pid = process::listener(&layout.socket).or_else(recorded)?;
     let held = Held::take(pid, |pid| {
@@ -103,7 +103,7 @@ fn daemon(layout: &Layout) -> Option<(u32, Held)> {
 /// processes are killed before: nobody could end them afterwards.
 fn end_shims(socket: &Path) -> io::Result<usize> {
     let ours = |pid: u32| process::has_argument(pid, "-address", socket.as_os_str());
-    let everyone = process::all();
+    let everyone = sys::process::all();
     let mut count = 0;
     for &pid in &everyone {
         if !ours(pid) {
@@ -114,8 +114,7 @@ fn end_shims(socket: &Path) -> io::Result<usize> {
         };
         count += 1;
         for &child in &everyone {
-            let is_child =
-                |p| process::parent_and_start(p).is_some_and(|(parent, _)| parent == pid);
+            let is_child = |p| sys::process::stat(p).is_some_and(|stat| stat.parent == pid);
             if is_child(child)
                 && let Some(held) = Held::take(child, is_child)
             {
